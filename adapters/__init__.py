@@ -1,0 +1,1 @@
+"""Ways to reach the systems of agencies. Imports `broker.core` and `broker.ports` only."""

@@ -1,0 +1,389 @@
+"""The composition root: the only place that builds the parts and joins them up."""
+
+import asyncio
+import hashlib
+import hmac
+import random
+import shutil
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import uvicorn
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from fastapi import FastAPI
+from sqlalchemy import text
+
+from adapters.ways import Means, Ways
+from adapters.webhook import RequestSigner
+from broker.config import BrokerConfig, SignatureSection
+from broker.core.errors import Permanent, Transient
+from broker.core.identity import AgencyId
+from broker.core.limits import Limits
+from broker.core.reasons import Reason
+from broker.core.receipt import Issuer
+from broker.core.schema import SchemaSet
+from broker.core.signature import ProfileVerifier, Verifier
+from broker.core.signature_signxml import SignxmlVerifier
+from broker.core.signing import SigningKey, load_signing_key, sign_canonical
+from broker.edge import telemetry
+from broker.edge.answers import Answers
+from broker.edge.attempts import Attempts, Patience
+from broker.edge.clock import SystemClock
+from broker.edge.collecting import Collector
+from broker.edge.consents import NoConsents
+from broker.edge.delivery_runtime import DeliveryRuntime, DeliverySettings
+from broker.edge.disclosure import Discloser, Keys
+from broker.edge.http import BrokerApp, make_api, openapi
+from broker.edge.intake import Intake, Secrets
+from broker.edge.metrics import Metrics, Rows
+from broker.edge.outcomes import Recorder
+from broker.edge.peers import Directory, Peers
+from broker.edge.registers import RegisterHolder
+from broker.edge.reports import Reporter
+from broker.edge.routes.callers import Callers
+from broker.edge.routes.mailbox import mailbox_routes
+from broker.edge.routes.messages import message_routes
+from broker.edge.routes.operator import operator_routes
+from broker.edge.routes.system import About, Check, openapi_route, system_routes
+from broker.edge.routes.tokens import token_routes
+from broker.edge.schemas import load_schemas
+from broker.edge.sealing import KeyRing, read_key
+from broker.edge.store import Store, StoreSettings
+from broker.edge.submitting import Admission, Submitting
+from broker.edge.tls import TlsProtocol, server_context
+from broker.edge.tokens import TokenKey, TokenService
+from broker.edge.transport import InProcessTransport
+from broker.edge.watching import RegisterWatch
+from broker.ports import Clock, Consents
+
+BODIES_BYTES_MAX = 256 * 1024 * 1024  # of submissions in flight, together
+LEASE_OWNER = "embedded"  # the one process on an embedded database
+LANE_MAX = 64  # dispatches that wait for one recipient's worker
+KEEP_ALIVE_S = 75  # longer than most proxies keep theirs, so that they close first
+_SALT_DOMAIN = b"fame:salt:1"
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What everything else is made from: rules, keys, and the place where messages are kept."""
+
+    config: BrokerConfig
+    clock: Clock
+    broker: AgencyId
+    limits: Limits
+    schemas: SchemaSet
+    registers: RegisterHolder
+    secrets: Secrets = field(repr=False)
+    ring: KeyRing = field(repr=False)
+    issuer: Issuer
+    consents: Consents
+    store: Store
+    metrics: Metrics
+
+
+def load_parts(config: BrokerConfig, clock: Clock | None = None) -> Parts:
+    """Return the parts that ``config`` describes.
+
+    Raises:
+        Permanent: a file is missing or cannot be used; the words name it.
+    """
+    broker = AgencyId(config.broker.id)
+    key = _receipt_key(config.keys.receipt_key_file, config.keys.receipt_cert_file)
+    issuer = Issuer(broker, partial(_signed, key), sandbox=config.broker.sandbox)
+    ring = KeyRing.load(config.keys.kek_file)
+    pseudonym = read_key(config.keys.pseudonym_file)
+    schemas = load_schemas(config.registers.schemas_dir)
+    registers = RegisterHolder(config.registers.protocols_dir)
+    store = Store.open(
+        config.store.url,
+        ring=ring,
+        issuer=issuer,
+        settings=StoreSettings(
+            batch_max=config.store.batch_max,
+            queue_max=config.store.queue_max,
+            readers=config.store.readers,
+            busy_timeout_s=config.store.busy_timeout_s,
+        ),
+    )
+    return Parts(
+        config=config,
+        clock=clock or SystemClock(),
+        broker=broker,
+        limits=config.limits.limits(),
+        schemas=schemas,
+        registers=registers,
+        secrets=Secrets(key, pseudonym, hmac.digest(pseudonym, _SALT_DOMAIN, hashlib.sha256)),
+        ring=ring,
+        issuer=issuer,
+        consents=NoConsents(),
+        store=store,
+        metrics=Metrics(),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """What works in the background from start to stop."""
+
+    parts: Parts
+    answers: Answers
+    delivery: DeliveryRuntime
+    examine: ThreadPoolExecutor
+    watch: RegisterWatch
+    ways: Ways
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Start everything; at the end stop it in the opposite order, the store last."""
+        config, store = self.parts.config, self.parts.store
+        async with AsyncExitStack() as stack:
+            stack.callback(self.examine.shutdown)
+            stack.push_async_callback(store.close)
+            stack.push_async_callback(self.ways.aclose)
+            store.on_commit(self.answers.committed)
+            await self.delivery.start()
+            stack.push_async_callback(self.delivery.stop, float(config.http.shutdown_s))
+            if config.registers.reload_s:
+                looking = asyncio.create_task(self.watch.run(config.registers.reload_s))
+                stack.push_async_callback(_ended, looking)
+            telemetry.log(telemetry.BROKER_STARTED, digest=self.parts.registers.current.digest)
+            yield
+            telemetry.log(telemetry.BROKER_STOPPED)
+
+
+def build(config: BrokerConfig, clock: Clock | None = None) -> BrokerApp:
+    """Return the application that ``config`` describes. It works from its lifespan's start.
+
+    Raises:
+        Permanent: a file is missing or cannot be used; the words name it.
+        Transient: the database is locked or not reachable.
+    """
+    parts = load_parts(config, clock)
+    ways = _ways(parts)
+    workers = Workers(
+        parts=parts,
+        answers=Answers(),
+        delivery=_delivery(parts, ways),
+        examine=ThreadPoolExecutor(config.http.examine_threads, "examine"),
+        watch=RegisterWatch(parts.registers, config.registers.protocols_dir),
+        ways=ways,
+    )
+    directory = Directory(parts.registers)
+    key = TokenKey(_token_key(config.keys.token_key_file))
+    tokens = TokenService(directory, key, config.broker.url, config.http.token_lifetime_s)
+    peers = Peers(directory, tokens, config.http.proxies)
+    _watch_register(parts)
+    api = _api(workers, peers, tokens)
+    return BrokerApp(api, _submitting(workers, peers), workers.running)
+
+
+def _submitting(workers: Workers, peers: Peers) -> Submitting:
+    parts, service = workers.parts, workers.delivery.service
+    return Submitting(
+        intake=_intake(parts, workers.examine),
+        peers=peers,
+        collector=Collector(workers.answers, parts.store, service, parts.schemas, parts.clock),
+        admission=Admission(parts.config.http.in_flight_max, BODIES_BYTES_MAX),
+        clock=parts.clock,
+        metrics=parts.metrics,
+        body_bytes_max=parts.limits.body_bytes_max,
+        wait_s_max=parts.limits.wait_s_max,
+    )
+
+
+def _api(workers: Workers, peers: Peers, tokens: TokenService) -> FastAPI:
+    parts, service = workers.parts, workers.delivery.service
+    about = About(
+        broker=parts.broker,
+        sandbox=parts.config.broker.sandbox,
+        limits=parts.limits,
+        schemas=lambda: parts.schemas,
+        register=lambda: parts.registers.current,
+    )
+    api = make_api(Callers(peers, parts.clock, parts.broker))
+    for router in (
+        message_routes(parts.store, service),
+        mailbox_routes(service),
+        operator_routes(service, workers.watch.reload),
+        token_routes(tokens, peers, parts.store, parts.clock, parts.metrics),
+        system_routes(about, parts.metrics, _checks(parts)),
+    ):
+        api.include_router(router)
+    openapi_route(api, partial(openapi, api))
+    return api
+
+
+def server(config: BrokerConfig, app: BrokerApp) -> uvicorn.Server:
+    """Return the HTTPS server for ``app``; `run` serves until it is told to stop.
+
+    Raises:
+        Permanent: the certificate or key cannot be used.
+    """
+    http = config.http
+    try:
+        context = server_context(http.tls_cert_file, http.tls_key_file, http.client_ca_file)
+    except OSError as error:  # ssl.SSLError is one
+        detail = "tls_cert_file, tls_key_file or client_ca_file cannot be used"
+        raise Permanent(Reason.INTERNAL, detail) from error
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host=http.host,
+            port=http.port,
+            http=TlsProtocol,
+            ws="none",
+            loop="uvloop",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,  # identity comes from configured proxies only: see peers.py
+            limit_concurrency=http.connections_max,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=http.shutdown_s,
+            ssl_context_factory=lambda _config, _default: context,
+        )
+    )
+
+
+def _delivery(parts: Parts, ways: Ways) -> DeliveryRuntime:
+    config = parts.config.delivery
+    reporter = Reporter(parts.broker, parts.secrets.broker, parts.schemas)
+    discloser = Discloser(
+        broker=parts.broker,
+        store=parts.store,
+        registers=parts.registers,
+        consents=parts.consents,
+        schemas=parts.schemas,
+        keys=Keys(parts.ring, parts.secrets.broker, parts.secrets.salt),
+        clock=parts.clock,
+    )
+    patience = Patience(
+        attempts_max=config.attempts_max,
+        backoff_s_first=config.backoff_s_first,
+        backoff_s_max=config.backoff_s_max,
+        timeout_s=config.timeout_s,
+    )
+    attempts = Attempts(
+        store=parts.store,
+        discloser=discloser,
+        recorder=Recorder(parts.issuer, reporter, parts.ring, parts.clock),
+        routes=ways,
+        clock=parts.clock,
+        patience=patience,
+        rng=random.SystemRandom(),
+        owner=LEASE_OWNER,
+        observe=parts.metrics.attempted,
+    )
+    settings = DeliverySettings(config.lease_s, config.poll_s, config.per_recipient_max)
+    return DeliveryRuntime(attempts, InProcessTransport(lane_max=LANE_MAX), settings)
+
+
+def _ways(parts: Parts) -> Ways:
+    """Return the ways to recipients, to whom the broker shows its server's certificate."""
+    config, key = parts.config, parts.secrets.broker
+    return Ways(
+        Means(
+            signer=RequestSigner(key.fingerprint, key.private_key, parts.clock.now),
+            tls_certificate=config.http.tls_cert_file,
+            tls_key=config.http.tls_key_file,
+            authority=config.http.client_ca_file,
+            certificates=config.registers.protocols_dir,
+            drops=config.delivery.drops_dir,
+            timeout_s=config.delivery.timeout_s,
+        )
+    )
+
+
+def _intake(parts: Parts, threads: ThreadPoolExecutor) -> Intake:
+    return Intake(
+        broker=parts.broker,
+        registers=parts.registers,
+        schemas=parts.schemas,
+        verifier=_verifier(parts.config.signature),
+        consents=parts.consents,
+        store=parts.store,
+        clock=parts.clock,
+        secrets=parts.secrets,
+        limits=parts.limits,
+        threads=threads,
+        metrics=parts.metrics,
+    )
+
+
+def _verifier(signature: SignatureSection) -> Verifier:
+    return SignxmlVerifier() if signature.verifier == "signxml" else ProfileVerifier()
+
+
+def _signed(key: SigningKey, canonical: bytes) -> bytes:
+    return sign_canonical(canonical, key)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Permanent(Reason.INTERNAL, f"cannot read {path}: {error.strerror}") from error
+
+
+def _receipt_key(key: Path, certificate: Path) -> SigningKey:
+    try:
+        return load_signing_key(_read(key), _read(certificate))
+    except ValueError as error:
+        detail = f"{key} and {certificate} are no pair of a key and its certificate"
+        raise Permanent(Reason.INTERNAL, detail) from error
+
+
+def _token_key(path: Path) -> EllipticCurvePrivateKey:
+    try:
+        key = load_pem_private_key(_read(path), password=None)
+    except (ValueError, TypeError) as error:
+        raise Permanent(Reason.INTERNAL, f"{path} is not a private key") from error
+    if not isinstance(key, EllipticCurvePrivateKey):
+        raise Permanent(Reason.INTERNAL, f"{path} is not an ECDSA key on P-256")
+    return key
+
+
+def _checks(parts: Parts) -> dict[str, Check]:
+    """Return what must hold for the broker to take messages. All of it is local and cheap."""
+
+    async def database() -> None:
+        if parts.store.lost is not None:
+            raise parts.store.lost
+        await parts.store.read(lambda conn: conn.execute(text("SELECT 1")).scalar())
+
+    async def disk() -> None:
+        file = Path(parts.config.store.url.removeprefix("sqlite:///"))
+        if shutil.disk_usage(file.parent).free < parts.config.store.free_bytes_min:
+            raise Transient(Reason.STORE_FULL)
+
+    return {"database": database, "disk": disk}
+
+
+def _watch_register(parts: Parts) -> None:
+    """Publish when certificates and agreements run out: an alert must come before that."""
+
+    def certificates() -> Rows:
+        for agency in parts.registers.current.agencies.values():
+            good = [key.valid_until for key in agency.keys if key.revoked_at is None]
+            if good:
+                yield agency.agency_id, max(good).timestamp()
+
+    def agreements() -> Rows:
+        for name, protocol in parts.registers.current.protocols.items():
+            yield name, protocol.stands_until.timestamp()
+
+    words = "When the last good signing certificate ends."
+    parts.metrics.ask("fame_certificate_expiry_timestamp_seconds", words, "agency", certificates)
+    words = "When the sharing protocol ends, or lapses for want of review."
+    parts.metrics.ask("fame_agreement_expiry_timestamp_seconds", words, "agreement", agreements)
+
+
+async def _ended(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,177 @@
+"""`fame doctor`: what is wrong, or soon will be, with the next step. It changes nothing."""
+
+import shutil
+import socket
+import sqlite3
+import stat
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import typer
+
+from broker.cli import cert
+from broker.cli.failure import EXIT_CHECK
+from broker.cli.home import Config, Json, load_config, now, print_json
+from broker.config import BrokerConfig
+from broker.core.errors import BrokerError
+
+GREEN, AMBER, RED = "green", "amber", "red"
+
+# The first SQLite in which two connections cannot lose a commit when a log is reset.
+SQLITE_SOUND = (3, 51, 3)
+KEY_MODE = 0o077  # nobody but the owner
+CLOCK_EPOCH = 1_760_000_000  # October 2025: an earlier clock is certainly wrong
+CONNECT_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at; ``step`` says what to do unless all is well."""
+
+    state: str
+    what: str
+    words: str
+    step: str = ""
+
+
+def command(config: Config = None, as_json: Json = False) -> None:
+    """Look at settings, keys, certificates, register, schemas, disk, clock and port."""
+    loaded = load_config(config).config
+    findings = [finding for check in CHECKS for finding in check(loaded)]
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            print(f"{finding.state:6} {finding.what:13} {finding.words}")
+            if finding.step:
+                print(f"{'':20} next: {finding.step}")
+    if any(finding.state == RED for finding in findings):
+        raise typer.Exit(EXIT_CHECK)
+
+
+def sqlite(_config: BrokerConfig) -> Iterator[Finding]:
+    """The library that keeps the messages."""
+    version = sqlite3.sqlite_version
+    if sqlite3.sqlite_version_info < SQLITE_SOUND:
+        words = f"SQLite {version} can, rarely, lose a commit when two processes write at once"
+        step = "use a Python with SQLite 3.51.3 or newer; until then run one `fame serve`"
+        yield Finding(AMBER, "sqlite", words, step)
+    else:
+        yield Finding(GREEN, "sqlite", f"SQLite {version}")
+
+
+def keys(config: BrokerConfig) -> Iterator[Finding]:
+    """Files that hold secrets: there, whole, and nobody else's to read."""
+    from broker.edge.sealing import read_key
+
+    section = config.keys
+    for path in (section.kek_file, section.pseudonym_file):
+        try:
+            read_key(path)
+        except BrokerError as error:
+            yield Finding(RED, "keys", error.detail, "restore the file from its backup")
+    private = (section.receipt_key_file, section.token_key_file, config.http.tls_key_file)
+    for path in (section.kek_file, section.pseudonym_file, *private):
+        if not path.is_file():
+            yield Finding(
+                RED,
+                "keys",
+                f"{path} is missing",
+                "put the file there, or name its place in fame.toml",
+            )
+        elif stat.S_IMODE(path.stat().st_mode) & KEY_MODE:
+            yield Finding(RED, "keys", f"{path} can be read by others", f"chmod 600 {path}")
+        else:
+            yield Finding(GREEN, "keys", path.name)
+
+
+def certificates(config: BrokerConfig) -> Iterator[Finding]:
+    """Certificates in use: those of the broker, and those registered for agencies."""
+    own = [config.keys.receipt_cert_file, config.http.tls_cert_file, config.http.client_ca_file]
+    registered = sorted((config.registers.protocols_dir / "certificates").glob("*/*.cert.pem"))
+    found = [cert.examine(path, now()) for path in (*own, *registered)]
+    for one in found:
+        if one.state != GREEN:
+            yield Finding(one.state, "certificates", f"{one.file}: {one.words}", "fame cert check")
+    good = sum(one.state == GREEN for one in found)
+    if good == len(found):
+        yield Finding(GREEN, "certificates", f"{good} are good")
+
+
+def register(config: BrokerConfig) -> Iterator[Finding]:
+    """Agencies and sharing protocols can be read and do not contradict each other."""
+    from broker.edge.registers import load_register
+
+    try:
+        loaded = load_register(config.registers.protocols_dir)
+    except BrokerError as error:
+        yield Finding(RED, "register", error.detail, "fame protocol lint")
+        return
+    agencies = len(loaded.agencies)
+    state = GREEN if agencies else AMBER
+    step = "" if agencies else "register agencies in protocols/agencies/"
+    yield Finding(state, "register", f"{agencies} agencies, digest {loaded.digest[:16]}", step)
+
+
+def schemas(config: BrokerConfig) -> Iterator[Finding]:
+    """The sealed catalogue is whole."""
+    from broker.edge.schemas import load_schemas
+
+    try:
+        loaded = load_schemas(config.registers.schemas_dir)
+    except BrokerError as error:
+        yield Finding(RED, "schemas", error.detail, "fame schema check")
+    else:
+        yield Finding(GREEN, "schemas", f"digest {loaded.digest[:16]}")
+
+
+def disk(config: BrokerConfig) -> Iterator[Finding]:
+    """Room for more messages."""
+    path = Path(config.store.url.removeprefix("sqlite:///"))
+    folder = next(parent for parent in path.parents if parent.is_dir())
+    free = shutil.disk_usage(folder).free
+    words = f"{free // (1024 * 1024):,} MiB free in {folder}"
+    if free < config.store.free_bytes_min:
+        yield Finding(RED, "disk", words, "make room, or lower store.free_bytes_min")
+    elif free < 4 * config.store.free_bytes_min:
+        yield Finding(AMBER, "disk", words, "make room soon")
+    else:
+        yield Finding(GREEN, "disk", words)
+
+
+def clock(config: BrokerConfig) -> Iterator[Finding]:
+    """The clock is not certainly wrong: messages are judged by it."""
+    database = Path(config.store.url.removeprefix("sqlite:///"))
+    written = database.stat().st_mtime if database.is_file() else 0.0
+    at = time.time()
+    if at < CLOCK_EPOCH or at < written - config.limits.clock_skew_s:
+        words = f"{now():%Y-%m-%d %H:%M:%S} UTC is behind what is already stored"
+        yield Finding(RED, "clock", words, "set the clock by NTP")
+    else:
+        yield Finding(GREEN, "clock", f"{now():%Y-%m-%d %H:%M:%S} UTC")
+
+
+def port(config: BrokerConfig) -> Iterator[Finding]:
+    """Whether somebody listens where the broker would."""
+    address = (config.http.host, config.http.port)
+    try:
+        socket.create_connection(address, CONNECT_S).close()
+    except OSError:
+        step = f"fame serve --port {config.http.port}"
+        yield Finding(AMBER, "port", f"nobody listens on {address[0]}:{address[1]}", step)
+    else:
+        yield Finding(GREEN, "port", f"somebody listens on {address[0]}:{address[1]}")
+
+
+CHECKS: tuple[Callable[[BrokerConfig], Iterator[Finding]], ...] = (
+    sqlite,
+    keys,
+    certificates,
+    register,
+    schemas,
+    disk,
+    clock,
+    port,
+)

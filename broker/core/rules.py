@@ -1,0 +1,417 @@
+"""What a message must keep to beyond its XSD: check digits, and parts that depend on each other.
+
+A rule is a function of one element, found by its local name; it returns what is broken. It
+may rely on the element following its schema, since that is checked first. A name that has a
+rule means one thing only in all families, which a test holds. The sentences are for readers
+and appear in `fame schema docs`.
+"""
+
+import base64
+import binascii
+import hashlib
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+
+from lxml import etree
+
+from broker.core import identifiers
+from broker.core.reasons import Reason
+from broker.core.restricted_html import html_fault
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A rule that ``element`` breaks, in words that hold no value from it."""
+
+    element: etree._Element
+    detail: str
+    reason: Reason = Reason.RULE
+
+
+Check = Callable[[etree._Element], Broken | None]  # noqa: SLF001 - lxml names it so
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule: its sentence for the reader, and its check."""
+
+    sentence: str
+    check: Check
+
+
+def _fields(*names: str) -> Callable[[etree._Element], dict[str, str]]:
+    """Return a reader of the text of those children by local name; of repeated ones, the last."""
+    tags = [f"{{*}}{name}" for name in names or ("*",)]
+
+    def read(element: etree._Element) -> dict[str, str]:
+        return {
+            child.tag.rpartition("}")[2]: (child.text or "").strip()
+            for child in element.iterchildren(*tags)
+        }
+
+    return read
+
+
+_all_fields = _fields()
+
+
+def _children(element: etree._Element, name: str) -> Iterator[etree._Element]:
+    return element.iterchildren(f"{{*}}{name}")
+
+
+def _child(element: etree._Element, name: str) -> etree._Element:
+    """Return the child ``name``, or ``element`` when there is none to point at."""
+    return next(_children(element, name), element)
+
+
+def _text(element: etree._Element, name: str) -> str:
+    """Return the text of the child ``name``, or ``""``."""
+    child = next(_children(element, name), None)
+    return "" if child is None else (child.text or "").strip()
+
+
+def _has(element: etree._Element, name: str) -> bool:
+    return next(_children(element, name), None) is not None
+
+
+# -- identifiers and names -----------------------------------------------------------------
+
+
+def _identifier(valid: Callable[[str], bool], what: str) -> Check:
+    def check(element: etree._Element) -> Broken | None:
+        if valid(element.text or ""):
+            return None
+        return Broken(element, f"not a possible {what}", Reason.IDENTIFIER_INVALID)
+
+    return check
+
+
+def _name(element: etree._Element) -> Broken | None:
+    text = element.text or ""
+    if not text.isalpha() and (text != text.strip() or not all(map(_in_a_name, text))):
+        return Broken(element, "a name holds a character that names do not, or a space at an end")
+    return None
+
+
+def _in_a_name(character: str) -> bool:
+    return character in " '\u2019.,-" or unicodedata.category(character)[0] in "LM"
+
+
+# -- any family ------------------------------------------------------------------------------
+
+
+def _ended_on(element: etree._Element) -> Broken | None:
+    started = next(element.itersiblings("{*}StartedOn", preceding=True), None)
+    if started is not None and (element.text or "").strip() < (started.text or "").strip():
+        return Broken(element, "it ended before it started")
+    return None
+
+
+def _sharing_basis(element: etree._Element) -> Broken | None:
+    found = {(child.tag.rpartition("}")[2], child.text) for child in element}
+    names = {name for name, _ in found}
+    if (("DetrimentTest", "DETRIMENTAL") in found) != ("DetrimentReason" in names):
+        return Broken(element, "DetrimentReason goes with DETRIMENTAL, and with nothing else")
+    if ("Condition", "DPA-S1-18") in found and "ConsentNotObtained" not in names:
+        return Broken(element, "the condition DPA-S1-18 needs ConsentNotObtained")
+    return None
+
+
+def _attachment(element: etree._Element) -> Broken | None:
+    encoded = _text(element, "Content")
+    if not encoded:
+        return None
+    try:
+        content = base64.b64decode(encoded)
+    except binascii.Error:
+        return Broken(_child(element, "Content"), "the content is not base64")
+    if hashlib.sha256(content).hexdigest() != _text(element, "Sha256"):
+        return Broken(_child(element, "Sha256"), "the digest is not that of the content")
+    return None
+
+
+# -- vacancies -------------------------------------------------------------------------------
+
+_vacancy_fields = _fields("PostedOn", "ClosesAt", "Description", "ContractType", "FixedTermMonths")
+_salary_fields = _fields("Min", "Max", "ScalePointMin", "ScalePointMax")
+
+
+def _vacancy(element: etree._Element) -> Broken | None:
+    texts = _vacancy_fields(element)
+    if datetime.fromisoformat(texts["ClosesAt"]).date() < date.fromisoformat(texts["PostedOn"]):
+        return Broken(_child(element, "ClosesAt"), "ClosesAt is not before PostedOn")
+    fault = html_fault(texts["Description"])
+    if fault is not None:
+        return Broken(_child(element, "Description"), f"the description holds {fault}")
+    if "FixedTermMonths" in texts and texts["ContractType"] in ("PERMANENT", "CASUAL"):
+        return Broken(_child(element, "FixedTermMonths"), "such a contract has no fixed term")
+    return None
+
+
+def _salary(element: etree._Element) -> Broken | None:
+    texts = _salary_fields(element)
+    if Decimal(texts["Max"]) < Decimal(texts["Min"]):
+        return Broken(_child(element, "Max"), "Max is not less than Min")
+    points = texts.get("ScalePointMin"), texts.get("ScalePointMax")
+    if points[0] is not None and points[1] is not None and int(points[1]) < int(points[0]):
+        detail = "ScalePointMax is not less than ScalePointMin"
+        return Broken(_child(element, "ScalePointMax"), detail)
+    return None
+
+
+def _not_open(vacancy: etree._Element) -> Broken:
+    return Broken(_child(vacancy, "Status"), "a vacancy is published or listed as OPEN")
+
+
+def _published(element: etree._Element) -> Broken | None:
+    vacancy = _child(element, "Vacancy")
+    return None if _text(vacancy, "Status") == "OPEN" else _not_open(vacancy)
+
+
+def _updated(element: etree._Element) -> Broken | None:
+    vacancy = _child(element, "Vacancy")
+    if _text(vacancy, "Status") == "DRAFT":
+        return Broken(_child(vacancy, "Status"), "a draft is not shared")
+    if int(_text(vacancy, "Version")) == 1:
+        return Broken(_child(vacancy, "Version"), "an update has a Version above 1")
+    return None
+
+
+def _snapshot(element: etree._Element) -> Broken | None:
+    employer = _text(_child(element, "Employer"), "Code")
+    seen: set[str] = set()
+    for vacancy in _children(element, "Vacancy"):
+        reference = _text(vacancy, "VacancyRef")
+        if reference in seen:
+            return Broken(_child(vacancy, "VacancyRef"), "a vacancy is listed once")
+        if _text(_child(vacancy, "Employer"), "Code") != employer:
+            return Broken(_child(vacancy, "Employer"), "a snapshot is of one employer")
+        if _text(vacancy, "Status") != "OPEN":
+            return _not_open(vacancy)
+        seen.add(reference)
+    return None
+
+
+def _feedback(element: etree._Element) -> Broken | None:
+    for item in _children(element, "Item"):
+        rejected = _text(item, "Result") == "REJECTED"
+        if rejected != _has(item, "Reason"):
+            return Broken(item, "Reason goes with REJECTED, and with nothing else")
+    return None
+
+
+# -- child index -----------------------------------------------------------------------------
+
+
+def _index_update(element: etree._Element) -> Broken | None:
+    status = _text(element, "AddressStatus")
+    detail = "LeftEnglandIntent goes with LEFT_ENGLAND, and with nothing else"
+    if (status == "LEFT_ENGLAND") != _has(element, "LeftEnglandIntent"):
+        return Broken(element, detail)
+    shielded = _text(_child(element, "Shielding"), "Shielded") == "true"
+    located = _has(element, "Address")
+    if located and status == "NONE_KNOWN":
+        return Broken(_child(element, "Address"), "there is no Address when none is known")
+    # A shielded record may come without the address: that is the point of the shield.
+    if not located and not shielded and status in ("CURRENT", "LAST_KNOWN"):
+        return Broken(element, "an Address is needed when one is known")
+    born = _text(_child(element, "Subject"), "BirthDate")
+    if _has(element, "DeathDate") and _text(element, "DeathDate") < born:
+        return Broken(_child(element, "DeathDate"), "DeathDate is not before BirthDate")
+    return None
+
+
+def _shielding(element: etree._Element) -> Broken | None:
+    texts = _all_fields(element)
+    if texts["Shielded"] == "true" and not {"By", "On", "ReviewOn"} <= texts.keys():
+        return Broken(element, "a shield has By, On and ReviewOn")
+    return None
+
+
+def _started(element: etree._Element) -> Broken | None:
+    for involvement in element.iterchildren("{*}Involvement", "{*}SensitiveInvolvement"):
+        if not _has(involvement, "StartedOn"):
+            return Broken(involvement, "an involvement that starts has StartedOn")
+    return None
+
+
+def _query(element: etree._Element) -> Broken | None:
+    if _text(element, "ReasonForAccess") == "EMERGENCY" and not _has(element, "ReasonText"):
+        return Broken(_child(element, "ReasonForAccess"), "EMERGENCY needs ReasonText")
+    return None
+
+
+_TOLD = ("{*}Involvement", "{*}CAF", "{*}LeadProfessional")
+
+
+def _answer(element: etree._Element) -> Broken | None:
+    told = next(element.iterchildren(*_TOLD), None) is not None
+    told = told or _text(element, "BrokeredContactAvailable") == "true"
+    if told and _text(element, "MatchStatus") != "MATCH":
+        return Broken(element, "nothing is told of the child unless MatchStatus is MATCH")
+    return None
+
+
+def _brokered(element: etree._Element) -> Broken | None:
+    accepted = _text(element, "Outcome") == "ACCEPTED"
+    if accepted != _has(element, "Contact"):
+        return Broken(element, "Contact goes with ACCEPTED, and with nothing else")
+    return None
+
+
+# -- referral --------------------------------------------------------------------------------
+
+
+def _referral(element: etree._Element) -> Broken | None:
+    for call in _children(element, "ConfirmsTelephoneReferral"):
+        submitted = datetime.fromisoformat(_text(element, "SubmittedAt"))
+        if datetime.fromisoformat(_text(call, "At")) > submitted:
+            return Broken(call, "the call comes before the form that confirms it")
+    return None
+
+
+def _awareness(element: etree._Element) -> Broken | None:
+    texts = _all_fields(element)
+    if "false" in texts.values() and "ReasonIfNo" not in texts:
+        return Broken(element, "ReasonIfNo is needed when any answer is no")
+    return None
+
+
+def _acknowledgement(element: etree._Element) -> Broken | None:
+    received = datetime.fromisoformat(_text(element, "ReceivedAt"))
+    if datetime.fromisoformat(_text(element, "DecisionDueBy")) < received:
+        return Broken(_child(element, "DecisionDueBy"), "DecisionDueBy is not before ReceivedAt")
+    return None
+
+
+def _outcome(element: etree._Element) -> Broken | None:
+    transferred = _text(element, "Decision") == "TRANSFER_LA"
+    if transferred != _has(element, "TransferredTo"):
+        return Broken(element, "TransferredTo goes with TRANSFER_LA, and with nothing else")
+    return None
+
+
+# -- youth offending -------------------------------------------------------------------------
+
+_ITEM_ELEMENTS: Mapping[str, tuple[str, ...]] = {
+    "KNOWN": ("Known",),
+    "STATUS": ("Status",),
+    "WORKER": ("Worker",),
+    "PLAN_DATES": ("Plan",),
+    "PR_HOLDERS": ("ParentalResponsibilityHolder",),
+    "SCHOOL": ("School",),
+    "ATTENDANCE": ("Attendance",),
+    "EXCLUSIONS": ("Exclusions",),
+    "SEND": ("SEND",),
+    "PREV_DISPOSALS": ("PreviousDisposals",),
+    "HEALTH_INVOLVEMENT": ("HealthInvolvement", "SensitiveInvolvement"),
+}
+_ANSWERS = tuple(f"{{*}}{name}" for names in _ITEM_ELEMENTS.values() for name in names)
+_INFORMATION = (
+    "{*}Address", "{*}Involvement", "{*}SensitiveInvolvement", "{*}HouseholdMember", "{*}Event",
+    "{*}Safeguarding", "{*}Health", "{*}Education", "{*}Offending", "{*}Opinion", "{*}Attachment",
+)  # fmt: skip
+
+
+def _items(element: etree._Element) -> Broken | None:
+    items = [item.text for item in element]
+    if len(set(items)) != len(items):
+        return Broken(element, "an item is asked for once")
+    return None
+
+
+def _check_answer(element: etree._Element) -> Broken | None:
+    refused: set[str] = set()
+    for refusal in _children(element, "Refusal"):
+        item = _text(refusal, "Item")
+        if item in refused or any(_has(element, name) for name in _ITEM_ELEMENTS[item]):
+            return Broken(refusal, "an item is answered or refused, and that once")
+        refused.add(item)
+    if not refused and next(element.iterchildren(*_ANSWERS), None) is None:
+        return Broken(element, "a response answers or refuses at least one item")
+    return None
+
+
+def _attendance(element: etree._Element) -> Broken | None:
+    if _text(element, "Until") < _text(element, "From"):
+        return Broken(_child(element, "Until"), "Until is not before From")
+    return None
+
+
+def _information(element: etree._Element) -> Broken | None:
+    known = _text(element, "Known") == "true"
+    if not known and next(element.iterchildren(*_INFORMATION), None) is not None:
+        detail = "of a child who is not known there is nothing to tell"
+        return Broken(_child(element, "Known"), detail)
+    return None
+
+
+_LETTERS = Rule(
+    "Names hold letters of any script, spaces, apostrophes, full stops, commas and hyphens.", _name
+)
+_ONLY = "goes with {}, and with nothing else."
+
+RULES: Mapping[str, Rule] = {
+    "NHSNumber": Rule(
+        "The check digit is right (modulus 11).",
+        _identifier(identifiers.nhs_number_valid, "NHS number"),
+    ),
+    "UPN": Rule(
+        "The check letter is right (modulus 23).",
+        _identifier(identifiers.upn_valid, "unique pupil number"),
+    ),
+    "ULN": Rule(
+        "The check digit is right (modulus 11).",
+        _identifier(identifiers.uln_valid, "unique learner number"),
+    ),
+    "UPRN": Rule(
+        "It is from 1 to 999999999999.",
+        _identifier(identifiers.uprn_valid, "unique property reference number"),
+    ),
+    "GivenName": _LETTERS,
+    "FamilyName": _LETTERS,
+    "Suffix": _LETTERS,
+    "RequestedName": _LETTERS,
+    "EndedOn": Rule("Nothing ends before it starts.", _ended_on),
+    "SharingBasis": Rule(
+        f"DetrimentReason {_ONLY.format('DETRIMENTAL')} DPA-S1-18 needs ConsentNotObtained.",
+        _sharing_basis,
+    ),
+    "Attachment": Rule("Sha256 is that of the content.", _attachment),
+    "Vacancy": Rule(
+        "ClosesAt is not before PostedOn; the description holds only the HTML allowed; a "
+        "permanent or casual contract has no FixedTermMonths.",
+        _vacancy,
+    ),
+    "Salary": Rule("No maximum is below its minimum.", _salary),
+    "VacancyPublished": Rule("The vacancy is OPEN.", _published),
+    "VacancyUpdated": Rule("The vacancy is not a DRAFT and its Version is above 1.", _updated),
+    "VacancySnapshot": Rule(
+        "Every vacancy is OPEN, of the one employer, and listed once.", _snapshot
+    ),
+    "VacancyFeedbackReport": Rule(f"Reason {_ONLY.format('REJECTED')}", _feedback),
+    "ChildIndexUpdate": Rule(
+        f"LeftEnglandIntent {_ONLY.format('LEFT_ENGLAND')} An Address is given with CURRENT and "
+        "LAST_KNOWN, unless the record is shielded, and never with NONE_KNOWN. DeathDate is not "
+        "before BirthDate.",
+        _index_update,
+    ),
+    "Shielding": Rule("A shield has By, On and ReviewOn.", _shielding),
+    "InvolvementStarted": Rule("The involvement has StartedOn.", _started),
+    "WhoElseQuery": Rule("EMERGENCY needs ReasonText.", _query),
+    "WhoElseResponse": Rule("Nothing is told unless MatchStatus is MATCH.", _answer),
+    "BrokeredContactResult": Rule(f"Contact {_ONLY.format('ACCEPTED')}", _brokered),
+    "Referral": Rule("A telephone call comes before the form that confirms it.", _referral),
+    "Consent": Rule("ReasonIfNo is needed when any answer is no.", _awareness),
+    "ReferralAcknowledgement": Rule("DecisionDueBy is not before ReceivedAt.", _acknowledgement),
+    "ReferralOutcome": Rule(f"TransferredTo {_ONLY.format('TRANSFER_LA')}", _outcome),
+    "ItemsRequested": Rule("No item is asked for twice.", _items),
+    "YOTCheckResponse": Rule(
+        "At least one item is answered or refused, and none is both.", _check_answer
+    ),
+    "Attendance": Rule("Until is not before From.", _attendance),
+    "InformationResponse": Rule("When the child is not known, nothing else is told.", _information),
+}

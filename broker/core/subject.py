@@ -1,0 +1,40 @@
+"""Who a message is about, as one canonical text that every agency would arrive at.
+
+The strongest identifier wins: NHS number, then UPN, then name with date of birth. The text
+is hashed with a key before it leaves the process (`pseudonym`).
+"""
+
+import unicodedata
+
+from lxml import etree
+
+from broker.core.message import Subject
+
+
+def read_subject(person: etree._Element) -> Subject:
+    """Return the subject that ``person``, an element of type PersonIdentity, identifies."""
+    nhs_number = _text(person, "NHSNumber")
+    if nhs_number:
+        return Subject(key=f"nhs:{nhs_number}", nhs_number=nhs_number)
+    upn = _text(person, "UPN")
+    key = f"upn:{upn}" if upn else _name_key(person)
+    return Subject(key=key, omission_reason=_text(person, "OmissionReason") or None)
+
+
+def _name_key(person: etree._Element) -> str:
+    name = next(person.iterchildren("{*}Name"))
+    born = _text(person, "BirthDate") or _text(person, "ExpectedDeliveryDate")
+    family_name, given_name = _text(name, "FamilyName"), _text(name, "GivenName")
+    return f"name:{_canonical(family_name)}|{_canonical(given_name)}|{born}"
+
+
+def _text(element: etree._Element, name: str) -> str:
+    """Return the text of the first child ``name``, or ``""``."""
+    child = next(element.iterchildren(f"{{*}}{name}"), None)
+    return "" if child is None else (child.text or "").strip()
+
+
+def _canonical(name: str) -> str:
+    # Casefolding can undo composition, so compose again after it (Unicode TR 15).
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    return " ".join(unicodedata.normalize("NFKC", folded).split())

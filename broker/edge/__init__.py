@@ -1,0 +1,1 @@
+"""Everything that touches a socket, a disk or the clock. No rules."""

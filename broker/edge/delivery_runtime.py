@@ -1,0 +1,77 @@
+"""Everything that delivers in one process, put together: relay, lanes, the expiry of what waits."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from broker.core.submission import Committed
+from broker.edge import deliveries
+from broker.edge.attempts import Attempts
+from broker.edge.delivering import Delivering
+from broker.edge.delivery_service import DeliveryService
+from broker.edge.relay import Lease, Relay
+from broker.ports import Transport
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverySettings:
+    """How often the outbox is looked at, and how much one recipient gets at once."""
+
+    lease_s: float = 60.0
+    poll_s: float = 1.0
+    per_recipient_max: int = 4
+
+
+class DeliveryRuntime:
+    """Starts and stops the delivering half of a broker; `service` is what the routes use."""
+
+    def __init__(
+        self, attempts: Attempts, transport: Transport, settings: DeliverySettings
+    ) -> None:
+        self._attempts = attempts
+        self._transport = transport
+        self._settings = settings
+        self.service = DeliveryService(
+            attempts.store,
+            attempts.discloser,
+            attempts.recorder,
+            attempts.clock,
+            attempts.patience,
+        )
+        self.lanes = Delivering(transport, attempts, per_recipient_max=settings.per_recipient_max)
+        lease = Lease(attempts.owner, timedelta(seconds=settings.lease_s))
+        self.relay = Relay(attempts.store, transport, attempts.clock, lease, self.lanes.serve)
+        self.lanes.wake_when_room(self.relay)
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Take up what was left at the last stop, and go on from there."""
+        adopted = await self.relay.adopt()
+        if adopted:
+            log.info("deliveries_resumed", found=adopted)
+        self._attempts.store.on_commit(self._committed)
+        self._task = asyncio.create_task(
+            self.relay.run(self._settings.poll_s, self.service.expire), name="relay"
+        )
+        await self.relay.pump()
+
+    async def stop(self, grace_s: float = 5.0) -> None:
+        """Take nothing more, and give attempts that are being made some time to end."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self.lanes.stop(grace_s)
+        left = [dispatch.delivery_id for dispatch in self._transport.take_back()]
+        if left:
+            owner = self._attempts.owner
+            await self._attempts.store.write(
+                lambda conn, _ledger: deliveries.release(conn, owner, left)
+            )
+
+    def _committed(self, news: Committed) -> None:
+        if news.recipients:
+            self.relay.wake(news.recipients)

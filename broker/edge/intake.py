@@ -1,0 +1,240 @@
+"""The story of one submission: from bytes to a receipt, one step a function.
+
+Nothing is kept before `Store.submit`; everything is kept, refusals too, once it returns.
+"""
+
+import asyncio
+import time
+from collections.abc import Collection
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+
+from broker.core.agency import MAILBOX, AgencyLookup
+from broker.core.consent import Consent
+from broker.core.decision import decide
+from broker.core.errors import Rejection
+from broker.core.examine import examine
+from broker.core.identity import AgencyId, SubjectRef, SubmissionId
+from broker.core.limits import Limits
+from broker.core.message import Address, Header, ValidMessage
+from broker.core.minimise import minimise
+from broker.core.outcome import Decision, Permitted, RecipientVerdict
+from broker.core.protocol import Register
+from broker.core.pseudonym import subject_ref
+from broker.core.reasons import Reason
+from broker.core.schema import SchemaSet
+from broker.core.signature import Verifier
+from broker.core.signing import SigningKey, sign_envelope
+from broker.core.submission import Accepted, Submission
+from broker.edge.crash import crash_point
+from broker.edge.ids import new_id
+from broker.edge.metrics import Metrics
+from broker.edge.peers import Peer
+from broker.edge.telemetry import Trace
+from broker.ports import Clock, Consents
+
+# Below this, handing over to a thread costs more than examining (0.2 ms) blocks the loop.
+THREAD_FROM_BYTES: Final = 64 * 1024
+
+# Examining is pure: between its steps there is nothing that a crash could leave behind.
+_EXAMINED: Final = ("K3", "K4", "K5", "K6")
+
+
+class Registers(Protocol):
+    """Holds the register of the moment."""
+
+    @property
+    def current(self) -> Register:
+        """Return the snapshot in force."""
+        ...
+
+
+class SubmissionStore(Protocol):
+    """Keeps submissions."""
+
+    async def submit(self, submission: Submission) -> Accepted:
+        """Keep ``submission`` durably and return its receipt."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """Keys of the submit path. ``broker`` signs reduced envelopes; the others key hashes."""
+
+    broker: SigningKey = field(repr=False)
+    pseudonym: bytes = field(repr=False)
+    salt: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A submission that is kept, and the header it was kept under."""
+
+    accepted: Accepted
+    header: Header
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What the decisions about one message are made from."""
+
+    register: Register
+    recipients: tuple[AgencyId, ...]
+    subject: SubjectRef | None
+    consents: Collection[Consent]
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """Takes submissions from peers that have been identified. ``broker``: its own agency id."""
+
+    broker: AgencyId
+    registers: Registers
+    schemas: SchemaSet
+    verifier: Verifier
+    consents: Consents
+    store: SubmissionStore
+    clock: Clock
+    secrets: Secrets
+    limits: Limits
+    threads: Executor
+    metrics: Metrics
+
+    async def submit(self, body: bytes, peer: Peer, trace: Trace) -> Submitted:
+        """Take one submission to the end: kept, with a verdict for each recipient.
+
+        Raises:
+            Rejection: it is not a valid message, or its id was used for another.
+            Fault: ours; nothing was kept.
+        """
+        received_at = self.clock.now()
+        message = await self._examine(body, peer, received_at)
+        facts = await self._gather(message)
+        # The clock is read after the facts: a decision judges what it has seen (§3.4).
+        decided_at = self.clock.now()
+        decisions = self._decide(message, facts, decided_at)
+        verdicts = self._minimise(message, facts, decisions)
+        header = message.header
+        default_expiry = received_at + timedelta(seconds=self.limits.lifetime_s_default)
+        accepted = await self._commit(
+            Submission(
+                submission_id=SubmissionId(new_id()),
+                message=message,
+                verdicts=verdicts,
+                subject_ref=facts.subject,
+                received_at=received_at,
+                decided_at=decided_at,
+                expires_at=header.expires_at or default_expiry,
+                register_digest=facts.register.digest,
+                trace_id=trace.trace_id,
+                peer=peer.name,
+            )
+        )
+        return Submitted(accepted, header)
+
+    async def _examine(self, body: bytes, peer: Peer, now: datetime) -> ValidMessage:
+        started = time.perf_counter()
+        agencies = self.registers.current.agencies
+        if len(body) < THREAD_FROM_BYTES:
+            message = self._examined(body, peer, agencies, now)
+        else:
+            loop = asyncio.get_running_loop()
+            message = await loop.run_in_executor(
+                self.threads, self._examined, body, peer, agencies, now
+            )
+        for point in _EXAMINED:
+            crash_point(point)
+        self.metrics.examine.observe(time.perf_counter() - started)
+        return message
+
+    def _examined(
+        self, body: bytes, peer: Peer, agencies: AgencyLookup, now: datetime
+    ) -> ValidMessage:
+        return examine(
+            body,
+            peer_agencies=peer.agencies,
+            agencies=agencies,
+            schemas=self.schemas,
+            verifier=self.verifier,
+            limits=self.limits,
+            now=now,
+        )
+
+    async def _gather(self, message: ValidMessage) -> _Facts:
+        subject = message.subject
+        pseudonym = None if subject is None else subject_ref(self.secrets.pseudonym, subject.key)
+        consents = await self.consents.held(pseudonym)
+        register = self.registers.current
+        recipients = resolve(message.header.recipients, register, self.limits.recipients_max)
+        return _Facts(register, recipients, pseudonym, consents)
+
+    def _decide(
+        self, message: ValidMessage, facts: _Facts, now: datetime
+    ) -> list[tuple[AgencyId, Decision]]:
+        started = time.perf_counter()
+        decisions = [
+            (recipient, self._decision(message, recipient, facts, now))
+            for recipient in facts.recipients
+        ]
+        crash_point("K7")
+        self.metrics.decide.observe(time.perf_counter() - started)
+        for _recipient, decision in decisions:
+            self.metrics.decided(decision)
+        return decisions
+
+    def _decision(
+        self, message: ValidMessage, recipient: AgencyId, facts: _Facts, now: datetime
+    ) -> Decision:
+        return decide(message, recipient, facts.register, facts.consents, now, schemas=self.schemas)
+
+    def _minimise(
+        self, message: ValidMessage, facts: _Facts, decisions: list[tuple[AgencyId, Decision]]
+    ) -> tuple[RecipientVerdict, ...]:
+        started = time.perf_counter()
+        verdicts = tuple(self._verdict(message, facts, *decided) for decided in decisions)
+        crash_point("K8")
+        self.metrics.minimise.observe(time.perf_counter() - started)
+        return verdicts
+
+    def _verdict(
+        self, message: ValidMessage, facts: _Facts, recipient: AgencyId, decision: Decision
+    ) -> RecipientVerdict:
+        if not isinstance(decision, Permitted):
+            return RecipientVerdict(recipient, decision)
+        route = facts.register.agencies[recipient].delivery
+        collected = route.adapter == MAILBOX.adapter
+        minimised = minimise(message, decision, self.schemas, self.secrets.salt, broker=self.broker)
+        if minimised.body is None:
+            return RecipientVerdict(recipient, decision, collected=collected)
+        reduced = sign_envelope(minimised.body, self.secrets.broker)
+        withheld = tuple(item.path for item in minimised.withheld)
+        return RecipientVerdict(recipient, decision, reduced, withheld, collected)
+
+    async def _commit(self, submission: Submission) -> Accepted:
+        started = time.perf_counter()
+        accepted = await self.store.submit(submission)
+        self.metrics.commit.observe(time.perf_counter() - started)
+        return accepted
+
+
+def resolve(
+    addresses: tuple[Address, ...], register: Register, recipients_max: int
+) -> tuple[AgencyId, ...]:
+    """Return the agencies that ``addresses`` stand for, each once, in the order given.
+
+    Raises:
+        Rejection: a group has no members, or the groups have too many together.
+    """
+    recipients: dict[AgencyId, None] = {}
+    for address in addresses:
+        members = register.resolve(address)
+        if not members:
+            raise Rejection(
+                Reason.RECIPIENT_UNKNOWN, "no active agency of that type serves that area"
+            )
+        recipients.update(dict.fromkeys(members))
+    if len(recipients) > recipients_max:
+        raise Rejection(Reason.ENVELOPE, f"the recipients are more than {recipients_max} agencies")
+    return tuple(recipients)

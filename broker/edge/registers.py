@@ -1,0 +1,117 @@
+"""Read protocols/ from disk; hold the register in force, which is swapped whole or not at all."""
+
+import tomllib
+from collections import Counter
+from pathlib import Path
+
+from joserfc import jwk
+from joserfc.errors import JoseError
+
+from broker.core.assembly import AGENCIES, build_register, certificate_files
+from broker.core.errors import Permanent
+from broker.core.protocol import Register
+from broker.core.reasons import Reason
+from broker.core.table import Mistake
+
+
+def load_register(directory: Path) -> Register:
+    """Return the register that the files below ``directory`` describe.
+
+    Raises:
+        Permanent: a file cannot be read or says something that cannot be used; the words name
+            file, line, table and key, and the cure.
+    """
+    files: dict[str, dict[str, object]] = {}
+    blobs: dict[str, bytes] = {}
+    keysets: dict[str, dict[str, object]] = {}
+    for path in sorted(directory.rglob("*.toml")):
+        files[path.relative_to(directory).as_posix()] = _toml(path)
+    try:
+        for name, table in files.items():
+            if name.startswith(f"{AGENCIES}/"):
+                certificates, keys = certificate_files(table)
+                blobs |= {file: _bytes(directory, name, file) for file in certificates}
+                keysets |= {file: _keyset(directory, name, file) for file in keys}
+        return build_register(files, blobs, keysets)
+    except Mistake as mistake:
+        line = line_of(directory / mistake.file, mistake.table, mistake.key)
+        place = f"{mistake.file} line {line}" if line else mistake.file
+        raise Mistake(place, mistake.table, mistake.key, mistake.cure) from mistake
+
+
+class RegisterHolder:
+    """The register in force. Readers take ``current`` once and keep it for one submission."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.current = load_register(directory)
+
+    def reload(self) -> Register:
+        """Read the files again and put the new register in force.
+
+        Raises:
+            Permanent: they cannot be used; the register in force stays.
+        """
+        self.current = load_register(self._directory)
+        return self.current
+
+
+def line_of(path: Path, table: str, key: str) -> int | None:
+    """Return the 1-based line where ``key`` of ``table`` stands, or else that of the heading.
+
+    ``table`` is named as `broker.core.table.Table` does: ``flow 2.item 3``, or empty.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return None
+    names: dict[str, str] = {}  # heading to the name of the latest table under it
+    counts: Counter[str] = Counter()
+    here, found = "", None
+    for number, line in enumerate(lines, 1):
+        if line.startswith("["):
+            heading = line.partition("#")[0].strip().strip("[]")
+            parent, _, last = heading.rpartition(".")
+            here = f"{names[parent]}.{last}" if parent in names else heading
+            if line.startswith("[["):
+                counts[here] += 1
+                here = f"{here} {counts[here]}"
+            names[heading] = here
+            found = number if here == table else found
+        elif here == table and line.partition("=")[0].strip() == key:
+            return number
+    return found
+
+
+def _toml(path: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(f"{path.name}: cannot be read as UTF-8 text") from error
+    except tomllib.TOMLDecodeError as error:
+        raise _unreadable(f"{path.name}: not TOML: {error}") from error
+
+
+def _bytes(directory: Path, name: str, file: str) -> bytes:
+    path = directory / file
+    if not path.resolve().is_relative_to(directory.resolve()):
+        raise Mistake(name, "", "file", f"{file} lies outside the register")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Mistake(name, "", "file", f"{file} cannot be read") from error
+
+
+def _keyset(directory: Path, name: str, file: str) -> dict[str, object]:
+    pem = _bytes(directory, name, file)
+    for kind in ("EC", "RSA", "OKP"):
+        try:
+            key = jwk.import_key(pem.decode("ascii"), kind)
+        except (ValueError, JoseError):
+            continue
+        return {**key.as_dict(private=False), "kid": key.thumbprint()}
+    raise Mistake(name, "", "client_keys", f"{file} is not a public key in PEM")
+
+
+def _unreadable(detail: str) -> Permanent:
+    return Permanent(Reason.REGISTER_UNAVAILABLE, detail)

@@ -1,0 +1,1 @@
+"""Every route but `POST /messages`: one module for each kind of caller."""

@@ -1,0 +1,154 @@
+"""The relational schema, once, for SQLite and PostgreSQL. Instants are milliseconds since 1970 UTC.
+
+Nothing here names a person: `subject_ref` is a keyed hash, bodies are ciphertext. A row of
+`message` and its decisions, deliveries and ledger entries are written in one transaction.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData()
+
+message = Table(
+    "message",
+    metadata,
+    Column("id", String(36), primary_key=True),  # submission id, UUIDv7
+    Column("sender", String(64), nullable=False),
+    Column("message_id", String(36), nullable=False),  # the sender's
+    Column("digest", LargeBinary(32), nullable=False),  # SHA-256 of the signed canonical bytes
+    Column("message_type", String(64), nullable=False),
+    Column("schema_version", String(16), nullable=False),
+    Column("purpose", String(32), nullable=False),
+    Column("system", String(64), nullable=False),
+    Column("correlation_id", String(36)),
+    Column("conversation_id", String(36)),
+    Column("priority", String(16), nullable=False),
+    Column("subject_ref", String(64)),
+    Column("created_at", BigInteger, nullable=False),
+    Column("received_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("respond_by", BigInteger),
+    Column("trace_id", String(32), nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("kek_id", String(64), nullable=False),
+    Column("wrapped_key", LargeBinary),  # null once erased: the body can then be read by nobody
+    Column("body", LargeBinary, nullable=False),  # AES-256-GCM: 12-byte nonce, ciphertext, tag
+    Column("receipt", LargeBinary, nullable=False),  # the signed XML receipt, as first given
+    Column("ledger_seq", BigInteger, nullable=False),
+    # The sender's id first: a batch is looked up by these ids alone, in one statement.
+    UniqueConstraint("message_id", "sender", name="message_once"),
+    Index(
+        "message_correlation",
+        "correlation_id",
+        sqlite_where=text("correlation_id IS NOT NULL"),
+        postgresql_where=text("correlation_id IS NOT NULL"),
+    ),
+)
+
+decision = Table(
+    "decision",
+    metadata,
+    Column("message", String(36), ForeignKey("message.id"), primary_key=True),
+    Column("recipient", String(64), primary_key=True),
+    Column("permitted", Boolean, nullable=False),
+    Column("reason", String(64)),  # code, when refused
+    Column("step", Integer),
+    Column("change", Text),  # smallest lawful change, when refused
+    Column("protocol", String(80)),
+    Column("protocol_version", Integer),
+    Column("clause", String(80)),
+    Column("gateway", String(32)),
+    Column("withheld", Text, nullable=False),  # JSON list of paths
+    Column("register_digest", String(64), nullable=False),
+    sqlite_with_rowid=False,  # the key is the table: one tree to write instead of two
+)
+
+delivery = Table(
+    "delivery",
+    metadata,
+    Column("id", String(36), primary_key=True),  # stable: the idempotency key of its effect
+    Column("message", String(36), ForeignKey("message.id"), nullable=False),
+    Column("recipient", String(64), nullable=False),
+    Column("order_key", String(64), nullable=False),  # subject_ref, or the message id
+    Column("position", BigInteger, nullable=False),  # the message's ledger_seq: order within a key
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("lease_until", BigInteger),
+    Column("lease_owner", String(64)),
+    Column("body", LargeBinary),  # the reduced envelope, under the message's key; null: as sent
+    Column("level", String(2), nullable=False),
+    Column("reason", String(64)),
+    Column("delivered_at", BigInteger),
+    Column("read_at", BigInteger),
+    Column("closed_at", BigInteger),
+    UniqueConstraint("message", "recipient", name="delivery_once"),
+    Index("delivery_due", "recipient", "state", "next_at"),
+    Index("delivery_state", "state", "next_at"),
+    # Two that hold only what is open, so that they stay small whatever is stored: what has
+    # expired, and whether an earlier one of the same key is waiting.
+    Index(
+        "delivery_overdue",
+        "expires_at",
+        sqlite_where=text("closed_at IS NULL"),
+        postgresql_where=text("closed_at IS NULL"),
+    ),
+    Index(
+        "delivery_key",
+        "order_key",
+        "recipient",
+        "position",
+        sqlite_where=text("state = 'pending'"),
+        postgresql_where=text("state = 'pending'"),
+    ),
+)
+
+evidence = Table(
+    "evidence",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("message", String(36), ForeignKey("message.id"), nullable=False),
+    Column("recipient", String(64), nullable=False),
+    Column("level", String(16), nullable=False),  # L2, L3, L4, or how it ended
+    Column("at", BigInteger, nullable=False),
+    Column("document", LargeBinary, nullable=False),  # signed XML
+    Column("ledger_seq", BigInteger, nullable=False),
+    UniqueConstraint("message", "recipient", "level", name="evidence_once"),
+)
+
+ledger = Table(
+    "ledger",
+    metadata,
+    Column(
+        "seq",
+        BigInteger().with_variant(Integer, "sqlite"),  # there, the row's own number
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("leaf", LargeBinary(32), nullable=False),  # RFC 6962 leaf hash
+    Column("entry", LargeBinary, nullable=False),  # RFC 8785 canonical JSON
+)
+
+used_token = Table(
+    "used_token",
+    metadata,
+    Column("issuer", String(128), primary_key=True),
+    Column("jti", String(128), primary_key=True),
+    Column("expires_at", BigInteger, nullable=False),
+    Index("used_token_expiry", "expires_at"),
+    sqlite_with_rowid=False,
+)

@@ -1,0 +1,56 @@
+"""Sees that the files of the register changed, and puts them in force."""
+
+import asyncio
+from pathlib import Path
+
+from broker.core.errors import Permanent
+from broker.core.protocol import Register
+from broker.edge import telemetry
+from broker.edge.registers import RegisterHolder
+
+Stamp = tuple[tuple[str, int, int], ...]
+
+
+class RegisterWatch:
+    """Reloads the register when a file below its folder changed.
+
+    Files that cannot be used leave the register in force and are reported once; a
+    half-copied set of files is therefore harmless.
+    """
+
+    def __init__(self, holder: RegisterHolder, directory: Path) -> None:
+        self._holder = holder
+        self._directory = directory
+        self._seen = _stamp(directory)
+
+    async def run(self, every_s: float) -> None:
+        """Look every ``every_s`` seconds, for ever."""
+        while True:
+            await asyncio.sleep(every_s)
+            await self.look()
+
+    async def look(self) -> None:
+        """Look once."""
+        stamp = await asyncio.to_thread(_stamp, self._directory)
+        if stamp == self._seen:
+            return
+        self._seen = stamp
+        try:
+            register = await self.reload()
+        except Permanent as error:
+            telemetry.log_error(telemetry.REGISTER_REJECTED, error)
+        else:
+            telemetry.log(telemetry.REGISTER_RELOADED, digest=register.digest)
+
+    async def reload(self) -> Register:
+        """Read the files now, off the event loop: keys take long to load."""
+        return await asyncio.to_thread(self._holder.reload)
+
+
+def _stamp(directory: Path) -> Stamp:
+    """Return what tells one state of the files from another without reading them."""
+    return tuple(
+        (str(path), found.st_mtime_ns, found.st_size)
+        for path in sorted(directory.rglob("*"))
+        if path.is_file() and (found := path.stat())
+    )

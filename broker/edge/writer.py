@@ -1,0 +1,345 @@
+"""The one thread that writes: everything waiting goes into one transaction (group commit).
+
+A sync of the disk costs the same for one message and for hundreds, so nobody waits for
+company: while one transaction is being synced the next batch gathers by itself. Answers
+are given only after the commit, all at once, on the event loop of whoever asked.
+"""
+
+import asyncio
+import bisect
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import TypeVar
+
+from sqlalchemy import Connection, Engine
+
+from broker.core.errors import BrokerError, Fault, Rejection, Transient
+from broker.core.reasons import Reason
+from broker.core.submission import Accepted, Committed, Submission
+from broker.edge import tables
+from broker.edge.accepting import Acceptance, BulkInsert
+from broker.edge.crash import crash_point
+from broker.edge.database import (
+    DATABASE_ERRORS,
+    StoreLost,
+    WriterLock,
+    as_fault,
+    checkpoint,
+    cursor_of,
+    store_faults,
+)
+from broker.edge.ledger import Ledger
+
+T = TypeVar("T")
+Act = Callable[[Connection, Ledger], T]
+Listener = Callable[[Committed], None]
+
+SIZE_BOUNDS = (1, 4, 16, 64, 256)
+_LOG_BYTES_IDLE = 1024 * 1024  # with nothing else to do, move more than this into the file
+_ROW_BYTES = 4096  # what one job adds to the log besides bodies, roughly
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """Bounds of the store.
+
+    ``log_bytes_max``: a longer write-ahead log is moved into the file between two batches.
+    """
+
+    batch_max: int = 256
+    queue_max: int = 2048
+    readers: int = 2
+    busy_timeout_s: float = 2.0
+    log_bytes_max: int = 16 * 1024 * 1024
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A submission or an act that waits for the writer, and then its answer."""
+
+    work: Submission | Act[object]
+    future: asyncio.Future[object] = field(repr=False)
+    value: object = None
+    error: Exception | None = None
+
+    def settle(self) -> None:
+        """Give the answer; nobody may be waiting for it any more."""
+        if self.future.done():
+            return
+        error = self.value if isinstance(self.value, Rejection) else self.error
+        if error is None:
+            self.future.set_result(self.value)
+        else:
+            self.future.set_exception(error)
+
+
+@dataclass(slots=True)
+class Counts:
+    """What the writer did since it started; the histogram is of jobs in a transaction."""
+
+    batches: int = 0
+    submissions: int = 0
+    acts: int = 0
+    failed_batches: int = 0
+    failed_checkpoints: int = 0
+    commit_seconds: float = 0.0
+    checkpoint_seconds: float = 0.0
+    cpu_seconds: float = 0.0  # of the writing thread, all told
+    sizes: list[int] = field(default_factory=lambda: [0] * (len(SIZE_BOUNDS) + 1))
+
+
+class _Abandoned(Exception):
+    """A statement failed and took the whole transaction with it."""
+
+    def __init__(self, fault: BrokerError) -> None:
+        super().__init__(fault)
+        self.fault = fault
+
+
+class Writer:
+    """Owns the writing connection. Jobs are put in from any thread and answered in bulk."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        lock: WriterLock,
+        acceptance: Acceptance,
+        settings: StoreSettings,
+    ) -> None:
+        self.counts = Counts()
+        self.lost: StoreLost | None = None
+        self._engine = engine
+        self._lock = lock
+        self._acceptance = acceptance
+        self._entries = BulkInsert(tables.ledger, engine.dialect, tuple(tables.ledger.c.keys()))
+        self._settings = settings
+        self._log_bytes = 0
+        self._listeners: list[tuple[asyncio.AbstractEventLoop, Listener]] = []
+        self._queue: SimpleQueue[Job | None] = SimpleQueue()
+        self._gate = threading.Lock()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        self._thread.start()
+
+    @property
+    def queued(self) -> int:
+        """How many jobs wait now."""
+        return self._queue.qsize()
+
+    def listen(self, listener: Listener) -> None:
+        """Have ``listener`` told, on the running event loop, of every commit to come."""
+        self._listeners.append((asyncio.get_running_loop(), listener))
+
+    def put(self, work: Submission | Act[object]) -> asyncio.Future[object]:
+        """Queue ``work`` and return the future of its answer.
+
+        Acts may wait in twice the number: they record what has already happened outside,
+        and are what makes room.
+
+        Raises:
+            Transient: the queue is full, the store is closing or the disk failed.
+        """
+        room = (
+            self._settings.queue_max
+            if isinstance(work, Submission)
+            else 2 * self._settings.queue_max
+        )
+        job = Job(work, asyncio.get_running_loop().create_future())
+        with self._gate:
+            if self.lost is not None:
+                raise self.lost
+            if self._closing:
+                raise Transient(Reason.STORE_UNAVAILABLE, "the store is closing")
+            if self._queue.qsize() >= room:
+                raise Transient(Reason.OVERLOADED, "too many are waiting to be written")
+            self._queue.put(job)
+        return job.future
+
+    def stop(self) -> None:
+        """Finish what is queued, take nothing more, and wait for the thread to end."""
+        with self._gate:
+            if not self._closing:
+                self._closing = True
+                self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        with self._engine.connect() as conn:
+            while batch := self._next_batch():
+                committed = self._commit(conn, batch)
+                self._answer(batch, committed)
+                self._tidy(conn)
+                self.counts.cpu_seconds = time.thread_time()
+
+    def _next_batch(self) -> list[Job]:
+        """Wait for one job, then take what else is there. Empty: the end."""
+        job = self._queue.get()
+        batch: list[Job] = []
+        with contextlib.suppress(Empty):
+            while job is not None:
+                batch.append(job)
+                if len(batch) == self._settings.batch_max:
+                    return batch
+                job = self._queue.get_nowait()
+            self._queue.put(None)  # the end comes after this batch
+        return batch
+
+    def _commit(self, conn: Connection, batch: list[Job]) -> Committed | None:
+        if self.lost is not None:
+            _fail(batch, self.lost)
+            return None
+        started = time.perf_counter()
+        try:
+            committed = self._transact(conn, batch)
+        except Exception as error:  # noqa: BLE001 - the top of the loop: the thread must live
+            self.counts.failed_batches += 1
+            fault = _fault_of(error)
+            if isinstance(fault, StoreLost):
+                self.lost = fault
+            _fail(batch, fault)
+            return None
+        self._count(batch, time.perf_counter() - started)
+        return committed
+
+    def _transact(self, conn: Connection, batch: list[Job]) -> Committed:
+        with store_faults(), self._lock, conn.begin():
+            ledger = Ledger.of(conn)
+            self._accept(conn, ledger, [job for job in batch if isinstance(job.work, Submission)])
+            for job in batch:
+                if not isinstance(job.work, Submission):
+                    _run_act(conn, ledger, job)
+            self._entries.run(conn, ledger.rows)
+            crash_point("K9")
+        crash_point("K10")
+        return ledger.committed
+
+    def _accept(self, conn: Connection, ledger: Ledger, jobs: Sequence[Job]) -> None:
+        """Accept all at once or, when one of them cannot be written, each by itself."""
+        if not jobs:
+            return
+        try:
+            answers = self._accepted(conn, ledger, jobs)
+        except _Abandoned:
+            raise
+        except Exception:  # noqa: BLE001 - whichever it was shows when each is alone
+            for job in jobs:
+                try:
+                    (job.value,) = self._accepted(conn, ledger, [job])
+                except _Abandoned:
+                    raise
+                except Exception as error:  # noqa: BLE001 - that one's answer; others live on
+                    job.error = _fault_of(error)
+        else:
+            for job, answer in zip(jobs, answers, strict=True):
+                job.value = answer
+
+    def _accepted(
+        self, conn: Connection, ledger: Ledger, jobs: Sequence[Job]
+    ) -> list[Accepted | Rejection]:
+        submissions = [job.work for job in jobs if isinstance(job.work, Submission)]
+        return _attempt(
+            conn, ledger, lambda conn, ledger: self._acceptance.accept(conn, ledger, submissions)
+        )
+
+    def _count(self, batch: Sequence[Job], seconds: float) -> None:
+        counts = self.counts
+        counts.batches += 1
+        counts.commit_seconds += seconds
+        counts.sizes[bisect.bisect_left(SIZE_BOUNDS, len(batch))] += 1
+        for job in batch:
+            self._log_bytes += _ROW_BYTES
+            if isinstance(job.work, Submission):
+                counts.submissions += 1
+                self._log_bytes += len(job.work.message.verified.raw)
+            else:
+                counts.acts += 1
+
+    def _answer(self, batch: Sequence[Job], committed: Committed | None) -> None:
+        """Hand all answers over, with one call into each event loop."""
+        loops: dict[asyncio.AbstractEventLoop, list[Callable[[], None]]] = {}
+        for job in batch:
+            loops.setdefault(job.future.get_loop(), []).append(job.settle)
+        if committed is not None and (committed.recipients or committed.correlations):
+            for loop, listener in self._listeners:
+                loops.setdefault(loop, []).append(partial(listener, committed))
+        for loop, calls in loops.items():
+            with contextlib.suppress(RuntimeError):  # that loop is closed: nobody is waiting
+                loop.call_soon_threadsafe(_call_all, calls)
+
+    def _tidy(self, conn: Connection) -> None:
+        """Move the log into the database file when it is long, or when there is time."""
+        bound = _LOG_BYTES_IDLE if self._queue.empty() else self._settings.log_bytes_max
+        if self.lost is not None or self._log_bytes < bound:
+            return
+        started = time.perf_counter()
+        try:
+            with store_faults(), self._lock:
+                checkpoint(conn)
+            self._log_bytes = 0
+        except StoreLost as fault:
+            self.lost = fault
+        except Fault:
+            self.counts.failed_checkpoints += 1  # a full disk: the log holds all, and grows
+        self.counts.checkpoint_seconds += time.perf_counter() - started
+
+
+def _attempt(conn: Connection, ledger: Ledger, act: Act[T]) -> T:
+    """Run ``act`` so that nothing of it is written should it fail.
+
+    Raises:
+        _Abandoned: its failure took the whole transaction with it.
+    """
+    mark = ledger.mark()
+    cursor = cursor_of(conn)
+    cursor.execute("SAVEPOINT act")
+    try:
+        value = act(conn, ledger)
+    except Exception as error:
+        fault = as_fault(error) if isinstance(error, DATABASE_ERRORS) else None
+        if isinstance(fault, Transient):
+            raise _Abandoned(fault) from error
+        try:
+            cursor.execute("ROLLBACK TO act")
+            cursor.execute("RELEASE act")
+        except DATABASE_ERRORS:
+            # Without a transaction every further statement would be kept by itself.
+            raise _Abandoned(as_fault(error)) from error
+        ledger.rewind(mark)
+        if fault is None:
+            raise
+        raise fault from error
+    cursor.execute("RELEASE act")
+    return value
+
+
+def _run_act(conn: Connection, ledger: Ledger, job: Job) -> None:
+    assert not isinstance(job.work, Submission)
+    try:
+        job.value = _attempt(conn, ledger, job.work)
+    except _Abandoned:
+        raise
+    except Exception as error:  # noqa: BLE001 - its caller's, with the type it has
+        job.error = error
+
+
+def _fault_of(error: Exception) -> BrokerError:
+    if isinstance(error, _Abandoned):
+        return error.fault
+    if isinstance(error, BrokerError):
+        return error
+    return as_fault(error)
+
+
+def _fail(batch: Sequence[Job], fault: BrokerError) -> None:
+    for job in batch:
+        job.value, job.error = None, fault
+
+
+def _call_all(calls: Sequence[Callable[[], None]]) -> None:
+    for call in calls:
+        call()

@@ -1,0 +1,82 @@
+"""What the broker's workers need of the world, as interfaces and nothing else.
+
+Each port has at least two sizes: one process with an embedded database, and many with
+PostgreSQL and Kafka between them. One suite in tests/contract runs against every size.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from broker.core.consent import Consent
+from broker.core.identity import AgencyId, SubjectRef
+
+
+class Clock(Protocol):
+    """The one source of instants."""
+
+    def now(self) -> datetime:
+        """Return the current instant, aware and in UTC."""
+        ...
+
+
+class Consents(Protocol):
+    """The register of what people have agreed to."""
+
+    async def held(self, subject: SubjectRef | None) -> Collection[Consent]:
+        """Return every consent on record for ``subject``, withdrawn or not.
+
+        Raises:
+            Transient: the register cannot be reached. That is never an empty answer.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """One committed delivery on its way to the worker of its recipient.
+
+    It names no person: ``order_key`` is a pseudonym, and there is no content. A transport
+    that leaves the process carries the body beside it, encrypted to the recipient.
+    ``lease_until`` is the instant from which another worker may take the delivery.
+    """
+
+    delivery_id: str
+    recipient: AgencyId
+    order_key: str
+    attempt: int
+    lease_until: datetime
+
+
+class Transport(Protocol):
+    """Carries dispatches from the relay to the workers of each recipient.
+
+    At least once, in order for each (recipient, order key), and bounded: a recipient that
+    takes nothing fills its own lane and nobody else's. Losing a dispatch is harmless: its
+    lease runs out and the relay sends it again. The outbox, not the transport, is the
+    promise.
+    """
+
+    def room(self, recipient: AgencyId) -> int:
+        """Return how many more dispatches the lane of ``recipient`` takes now."""
+        ...
+
+    async def send(self, dispatch: Dispatch) -> None:
+        """Put ``dispatch`` in its recipient's lane, waiting while the lane is full."""
+        ...
+
+    async def receive(self, recipient: AgencyId) -> Dispatch:
+        """Take the next dispatch for ``recipient``, waiting until there is one."""
+        ...
+
+    async def done(self, dispatch: Dispatch) -> None:
+        """Say that what became of ``dispatch`` is recorded: it need not be sent again."""
+        ...
+
+    def take_back(self) -> list[Dispatch]:
+        """Return the dispatches that no worker has received, if they are still here.
+
+        For an orderly stop: they are given back to the outbox as if never claimed.
+        """
+        ...

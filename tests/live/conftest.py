@@ -1,0 +1,65 @@
+"""Real services for the live tests: started once, when the first test asks, and always ended."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tests.live.services.kafka import (
+    KafkaCluster,
+    external_cluster,
+    start_cluster,
+    wait_until_well,
+)
+from tests.live.services.postgres import Postgres, external_server, start_server
+
+CLOSED_S = 3.0  # TLS takes its leave of the other side
+
+
+@pytest.fixture(scope="session")
+def kafka_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
+    """A Kafka of three nodes, or the one that ``KAFKA_BOOTSTRAP`` names."""
+    cluster = external_cluster() or start_cluster(tmp_path_factory.mktemp("kafka"))
+    try:
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture
+def kafka(kafka_session: KafkaCluster) -> KafkaCluster:
+    """The Kafka, with all its nodes running, whatever the test before did to them."""
+    kafka_session.heal()
+    wait_until_well(kafka_session)
+    return kafka_session
+
+
+@pytest.fixture
+async def no_socket_left() -> AsyncIterator[None]:
+    """Fail the test when a connection is still open soon after its end."""
+    yield
+    loop = asyncio.get_running_loop()
+    until = loop.time() + CLOSED_S
+    while len(loop._selector.get_map()) > 1:  # type: ignore[attr-defined]  # one is the loop's own
+        assert loop.time() < until, "a connection was not closed"
+        await asyncio.sleep(0.01)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL with fsync on, or the one that ``DATABASE_URL`` names."""
+    with tempfile.TemporaryDirectory(prefix="fame-postgres-") as directory:
+        server = external_server() or start_server(Path(directory))
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> str:
+    """The URL of an empty database of the test's own, for SQLAlchemy."""
+    return postgres.database(f"test_{uuid4().hex}")
