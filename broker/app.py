@@ -33,6 +33,7 @@ from broker.core.signing import SigningKey, load_signing_key, sign_canonical
 from broker.edge import telemetry
 from broker.edge.answers import Answers
 from broker.edge.attempts import Attempts, Patience
+from broker.edge.backlog import publisher
 from broker.edge.clock import SystemClock
 from broker.edge.collecting import Collector
 from broker.edge.consents import NoConsents
@@ -211,7 +212,12 @@ def _api(workers: Workers, peers: Peers, tokens: TokenService) -> FastAPI:
         mailbox_routes(service),
         operator_routes(service, workers.watch.reload),
         token_routes(tokens, peers, parts.store, parts.clock, parts.metrics),
-        system_routes(about, parts.metrics, _checks(parts)),
+        system_routes(
+            about,
+            parts.metrics,
+            publisher(parts.store, parts.clock, parts.metrics),
+            _checks(parts),
+        ),
     ):
         api.include_router(router)
     openapi_route(api, partial(openapi, api))

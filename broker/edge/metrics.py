@@ -55,6 +55,16 @@ class Metrics:
         self.in_flight = Gauge(
             "fame_submissions_in_flight", "Submissions being worked on.", registry=self.registry
         )
+        self.queue_depth = self._gauge(
+            "fame_queue_depth_messages", "Deliveries that the recipient does not have yet.", "route"
+        )
+        self.oldest_undelivered = self._gauge(
+            "fame_oldest_undelivered_seconds", "Age of the oldest of them.", "route"
+        )
+        self.dead_letters = self._gauge(
+            "fame_dead_letters", "Deliveries given up that no operator has dealt with.", "route"
+        )
+        self.ledger_entries = self._gauge("fame_ledger_entries", "Entries in the ledger.")
         build = Gauge(
             "fame_build_info", "The running version.", ["version"], registry=self.registry
         )
@@ -87,6 +97,9 @@ class Metrics:
 
     def _counter(self, name: str, words: str, *labels: str) -> Counter:
         return Counter(name, words, labels, registry=self.registry)
+
+    def _gauge(self, name: str, words: str, *labels: str) -> Gauge:
+        return Gauge(name, words, labels, registry=self.registry)
 
     def render(self) -> bytes:
         """Return the text that Prometheus collects."""

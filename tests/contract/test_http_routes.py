@@ -382,6 +382,20 @@ async def test_metrics_have_labels_from_the_register_only(broker: Running) -> No
     assert "Canary" not in text
 
 
+async def test_metrics_tell_what_waits_and_how_large_the_ledger_is(broker: Running) -> None:
+    before = (await broker.get(None, "/metrics")).text
+    await broker.post(HR, vacancy())
+
+    text = (await broker.get(None, "/metrics")).text
+
+    assert "fame_queue_depth_messages{" not in before
+    assert "fame_ledger_entries 0.0" in before
+    assert 'fame_queue_depth_messages{route="ne-jobs-portal"} 1.0' in text
+    assert 'fame_oldest_undelivered_seconds{route="ne-jobs-portal"}' in text
+    assert "fame_dead_letters{" not in text
+    assert "fame_ledger_entries 1.0" in text
+
+
 async def test_every_reason_is_explained_at_its_own_address(broker: Running) -> None:
     listed = (await broker.get(None, "/reasons")).json()
 
@@ -544,7 +558,7 @@ async def test_a_check_that_fails_names_no_cause() -> None:
     async def failing() -> None:
         raise Transient(Reason.STORE_UNAVAILABLE, "/secret/path")
 
-    router = system_routes(None, None, {"one": failing})  # type: ignore[arg-type]
+    router = system_routes(None, None, failing, {"one": failing})  # type: ignore[arg-type]
     ready = next(route for route in router.routes if getattr(route, "path", "") == "/readyz")
 
     class Asked:

@@ -47,8 +47,13 @@ class About:
         }
 
 
-def system_routes(about: About, metrics: Metrics, checks: Mapping[str, Check]) -> APIRouter:
-    """Return the routes that anybody may call. They tell nothing about any message."""
+def system_routes(
+    about: About, metrics: Metrics, refresh: Check, checks: Mapping[str, Check]
+) -> APIRouter:
+    """Return the routes that anybody may call. They tell nothing about any message.
+
+    ``refresh`` brings up to date what the metrics tell of the store.
+    """
     router = APIRouter(tags=["system"])
 
     @router.get("/livez", summary="Is the process alive?")
@@ -71,6 +76,7 @@ def system_routes(about: About, metrics: Metrics, checks: Mapping[str, Check]) -
 
     @router.get("/metrics", summary="Metrics for Prometheus")
     async def collect() -> Response:
+        await _passes(refresh)  # while the store is away, the other metrics say so
         return Response(metrics.render(), media_type=CONTENT_TYPE)
 
     @router.get("/reasons", summary="Every reason code, with cause and cure")
