@@ -14,6 +14,7 @@ from broker.edge.store import Store
 from broker.edge.tables import delivery, ledger, message
 from broker.ports import Clock
 
+PERIOD_S = 5
 _WAITING = (DeliveryState.PENDING.value, DeliveryState.AVAILABLE.value)
 
 
@@ -35,7 +36,7 @@ class Backlog:
 
 
 def backlog(conn: Connection) -> Backlog:
-    """Read the backlog. Its cost grows with what waits, not with what is stored."""
+    """Read the backlog. Its cost grows with what waits and what was given up."""
     waiting = conn.execute(
         select(delivery.c.recipient, func.count(), func.min(message.c.received_at))
         .join(message, message.c.id == delivery.c.message)
@@ -59,11 +60,20 @@ def backlog(conn: Connection) -> Backlog:
 
 
 def publisher(store: Store, clock: Clock, metrics: Metrics) -> Callable[[], Awaitable[None]]:
-    """Return what brings the gauges of ``metrics`` up to date; it is awaited."""
+    """Return what brings the gauges of ``metrics`` up to date; it is awaited.
+
+    Anybody who can connect may collect, so collecting often must not keep the store busy:
+    within ``PERIOD_S`` of one reading the gauges stay as they are.
+    """
+    read_at = 0
 
     async def publish() -> None:
-        found = await store.read(backlog)
+        nonlocal read_at
         now = millis(clock.now())
+        if 0 <= now - read_at < 1000 * PERIOD_S:
+            return
+        read_at = now
+        found = await store.read(backlog)
         for gauge in (metrics.queue_depth, metrics.oldest_undelivered, metrics.dead_letters):
             gauge.clear()
         for agency, waits in found.waiting.items():

@@ -212,6 +212,17 @@ OPERATOR = [
 ]
 
 
+async def test_why_a_delivery_is_let_go_is_a_code_and_never_free_text(broker: Running) -> None:
+    path = f"/operator/deliveries/{NOBODYS}/discard"
+    async with broker.client(BROKER) as operator:
+        coded = await operator.post(path, json={"why": "duplicate"})
+        told = await operator.post(path, json={"why": "Jane Canary moved away"})
+
+    assert coded.json()["code"] == "sender.not_found"
+    assert told.json()["code"] == "sender.request_invalid"
+    assert "Canary" not in told.text
+
+
 @pytest.mark.parametrize(("method", "path", "body"), OPERATOR)
 async def test_only_the_brokers_own_peers_are_operators(
     broker: Running, method: str, path: str, body: Any
@@ -383,17 +394,24 @@ async def test_metrics_have_labels_from_the_register_only(broker: Running) -> No
 
 
 async def test_metrics_tell_what_waits_and_how_large_the_ledger_is(broker: Running) -> None:
-    before = (await broker.get(None, "/metrics")).text
     await broker.post(HR, vacancy())
 
     text = (await broker.get(None, "/metrics")).text
 
-    assert "fame_queue_depth_messages{" not in before
-    assert "fame_ledger_entries 0.0" in before
     assert 'fame_queue_depth_messages{route="ne-jobs-portal"} 1.0' in text
     assert 'fame_oldest_undelivered_seconds{route="ne-jobs-portal"}' in text
     assert "fame_dead_letters{" not in text
     assert "fame_ledger_entries 1.0" in text
+
+
+async def test_collecting_metrics_often_does_not_read_the_store_often(broker: Running) -> None:
+    before = (await broker.get(None, "/metrics")).text
+    await broker.post(HR, vacancy())
+
+    again = (await broker.get(None, "/metrics")).text
+
+    assert "fame_ledger_entries 0.0" in before
+    assert "fame_ledger_entries 0.0" in again
 
 
 async def test_every_reason_is_explained_at_its_own_address(broker: Running) -> None:
