@@ -8,7 +8,7 @@ import typer
 
 from broker.cli.failure import EXIT_USAGE, Failure
 from broker.cli.home import Config, DryRun, Json, load_config, print_json, print_rows
-from broker.cli.protocol import Protocols, register_of
+from broker.cli.protocol.common import Protocols, register_of
 
 if TYPE_CHECKING:
     from broker.core.agency import Agency

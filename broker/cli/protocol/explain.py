@@ -1,188 +1,24 @@
-"""`fame protocol`: list, show, lint and explain the sharing protocols."""
+"""`fame protocol explain`: why a message passes or not, step by step."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from broker.cli.failure import EXIT_CHECK, EXIT_POLICY, EXIT_USAGE, Failure
-from broker.cli.home import Config, Json, load_config, now, print_json, print_rows, read_input
+from broker.cli.failure import EXIT_POLICY, EXIT_USAGE, Failure
+from broker.cli.home import Config, Json, now, print_json, read_input
+from broker.cli.protocol.common import Protocols, register_of, schemas_of
 
 if TYPE_CHECKING:
     from broker.core.explanation import Item, Step
     from broker.core.facts import DecisionFacts
     from broker.core.identity import AgencyId
     from broker.core.outcome import Decision
-    from broker.core.protocol import Register, SharingProtocol
+    from broker.core.protocol import Register
     from broker.core.schema import SchemaSet
     from broker.core.sharing import Flow
 
-app = typer.Typer(rich_markup_mode=None)
 
-Protocols = Annotated[
-    Path | None,
-    typer.Option("--protocols", help="Folder of the register; otherwise that of the broker."),
-]
-Reference = Annotated[
-    str, typer.Argument(metavar="PROTOCOL", help="Id, or id@version, of a sharing protocol.")
-]
-
-
-def register_of(protocols: Path | None, config: Path | None) -> "Register":
-    """Return the register in ``protocols``, or else that of the broker.
-
-    Raises:
-        Fault: it cannot be used.
-        Failure: no broker is there.
-    """
-    from broker.edge.registers import load_register
-
-    return load_register(protocols or load_config(config).config.registers.protocols_dir)
-
-
-def schemas_of(protocols: Path | None, config: Path | None) -> "SchemaSet":
-    """Return the schemas of the broker, or those beside ``protocols``.
-
-    Raises:
-        Fault: they cannot be used.
-        Failure: no broker is there.
-    """
-    from broker.edge.schemas import load_schemas
-
-    beside = protocols.absolute().parent / "schemas" if protocols else None
-    if beside is not None and beside.is_dir():
-        return load_schemas(beside)
-    return load_schemas(load_config(config).config.registers.schemas_dir)
-
-
-@app.command("ls")
-def list_protocols(
-    protocols: Protocols = None, config: Config = None, as_json: Json = False
-) -> None:
-    """List the sharing protocols: what each is for and whether it is in force."""
-    at = now()
-    rows = [
-        {
-            "protocol": name,
-            "tier": one.tier,
-            "state": _state(one, at),
-            "purposes": sorted(one.purposes),
-            "parties": len(one.parties),
-            "flows": len(one.flows),
-            "review": one.review_date.isoformat(),
-            "title": one.title,
-        }
-        for name, one in sorted(register_of(protocols, config).protocols.items())
-    ]
-    if as_json:
-        print_json(rows)
-        return
-    header = ("protocol", "tier", "state", "purposes", "parties", "flows", "title")
-    print_rows(header, [[_cell(row[name]) for name in header] for row in rows])
-
-
-def _cell(value: object) -> str:
-    return ",".join(value) or "-" if isinstance(value, list) else str(value)
-
-
-def _state(protocol: "SharingProtocol", at: Any) -> str:  # noqa: ANN401 - a datetime
-    reason = protocol.standing(at)
-    if reason is not None:
-        return reason.value.removeprefix("policy.isp_").replace("_", " ")
-    return "overdue" if at >= protocol.overdue_from else "in force"
-
-
-def find(register: "Register", reference: str) -> "SharingProtocol":
-    """Return the protocol of that reference; of a bare id, the newest version.
-
-    Raises:
-        Failure: there is none.
-    """
-    found = [
-        one for one in register.protocols.values() if reference in (one.protocol_id, one.reference)
-    ]
-    if not found:
-        rows = {"try": f"name one of: {', '.join(sorted(register.protocols))}"}
-        raise Failure(f"There is no sharing protocol {reference!r}", EXIT_USAGE, rows)
-    return max(found, key=lambda one: one.version)
-
-
-@app.command()
-def show(
-    reference: Reference, protocols: Protocols = None, config: Config = None, as_json: Json = False
-) -> None:
-    """Show one: its parties, purposes and every flow, with what passes and why."""
-    register = register_of(protocols, config)
-    protocol = find(register, reference)
-    if as_json:
-        print_json({"protocol": protocol.reference, **protocol.terms})
-        return
-    print(f"{protocol.reference}  {protocol.title}")
-    print(f"tier {protocol.tier}, {_state(protocol, now())}, lead {protocol.lead}")
-    print(f"review due {protocol.review_date:%d %B %Y}, lapses {protocol.lapses_on:%d %B %Y}")
-    print(f"stands on {protocol.parent or 'nothing'}\n")
-    rows = [
-        (party.agency, party.role.lower(), party.capacity.lower()) for party in protocol.parties
-    ]
-    print_rows(("party", "role", "capacity"), rows)
-    for code, statement in protocol.purposes.items():
-        print(f"\npurpose {code}: {statement}")
-    for flow in protocol.flows:
-        _show_flow(flow)
-
-
-def _show_flow(flow: "Flow") -> None:
-    types = ", ".join("/".join(one) for one in flow.message_types)
-    print(f"\nflow {flow.flow_id}: {flow.method['description']}")
-    print(f"  {types}")
-    print(f"  from {', '.join(flow.senders)} to {', '.join(flow.recipients)}")
-    gateways = ", ".join(one.gateway_id for one in flow.gateways)
-    print(f"  for {', '.join(sorted(flow.purposes))}, under {gateways}")
-    sensitive = (
-        ""
-        if flow.consent == flow.sensitive_consent
-        else f" ({flow.sensitive_consent} for sensitive services)"
-    )
-    print(f"  consent: {flow.consent}{sensitive}")
-    for rule in flow.items:
-        transform = "" if rule.transform == "NONE" else f" {rule.transform}"
-        print(f"  {rule.include.lower():9}{transform} {rule.target}: {flow.necessity[rule.target]}")
-
-
-@app.command("lint")
-def lint_protocols(
-    protocols: Protocols = None, config: Config = None, as_json: Json = False
-) -> None:
-    """Look for what is wrong: unreachable flows, gateways that do not bear them, absent fields."""
-    from broker.core.lint import ERROR, lint
-
-    register = register_of(protocols, config)
-    schemas = schemas_of(protocols, config)
-    types = {
-        key
-        for protocol in register.protocols.values()
-        for flow in protocol.flows
-        for key in flow.message_types
-    }
-    known = {key: schemas.categories(*key) for key in types if key in schemas.catalogue.messages}
-    findings = lint(register, known, now())
-    if as_json:
-        print_json(
-            [
-                {"severity": f.severity, "protocol": f.protocol, "flow": f.flow, "words": f.words}
-                for f in findings
-            ]
-        )
-    elif findings:
-        rows = [(f.severity, f.protocol, f.flow or "-", f.words) for f in findings]
-        print_rows(("severity", "protocol", "flow", ""), rows)
-    else:
-        print(f"{len(register.protocols)} sharing protocols, nothing found.")
-    if any(finding.severity == ERROR for finding in findings):
-        raise typer.Exit(EXIT_CHECK)
-
-
-@app.command()
 def explain(
     sender: Annotated[str, typer.Option("--from", help="Sender.")] = "",
     recipient: Annotated[str, typer.Option("--to", help="Recipient.")] = "",

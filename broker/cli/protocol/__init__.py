@@ -1,0 +1,24 @@
+"""`fame protocol`: the sharing protocols, a module for each command or two.
+
+A module imports what it needs inside its command, so that none pays for the others.
+"""
+
+from collections.abc import Callable
+
+import typer
+
+from broker.cli.protocol.explain import explain
+from broker.cli.protocol.lint import lint_protocols
+from broker.cli.protocol.show import list_protocols, show
+
+# In the order of the help: what is typed, and what it runs.
+COMMANDS: dict[str, Callable[..., None]] = {
+    "ls": list_protocols,
+    "show": show,
+    "lint": lint_protocols,
+    "explain": explain,
+}
+
+app = typer.Typer(rich_markup_mode=None)
+for name, command in COMMANDS.items():
+    app.command(name)(command)
