@@ -36,7 +36,7 @@ from broker.edge.attempts import Attempts, Patience
 from broker.edge.backlog import publisher
 from broker.edge.clock import SystemClock
 from broker.edge.collecting import Collector
-from broker.edge.consents import NoConsents
+from broker.edge.consents import ConsentRegister
 from broker.edge.delivery_runtime import DeliveryRuntime, DeliverySettings
 from broker.edge.disclosure import Discloser, Keys
 from broker.edge.http import BrokerApp, make_api, openapi
@@ -121,7 +121,7 @@ def load_parts(config: BrokerConfig, clock: Clock | None = None) -> Parts:
         secrets=Secrets(key, pseudonym, hmac.digest(pseudonym, _SALT_DOMAIN, hashlib.sha256)),
         ring=ring,
         issuer=issuer,
-        consents=NoConsents(),
+        consents=ConsentRegister(store),
         store=store,
         metrics=Metrics(),
     )

@@ -1,37 +1,63 @@
 """Consents on record, and whether one reaches a disclosure.
 
-A consent here is the UK GDPR lawful basis or a waiver of confidentiality: agreement to a
-service and medical treatment are other things (domain §5.3). Every doubt is a no.
+Three kinds that are never taken for one another (domain §5.3): the UK GDPR lawful basis and
+the waiver of confidentiality, on which a disclosure may rest, and the agreement to receive a
+service, on which none does; nor on the agreement to have a record kept from 18 to 25. Every
+doubt is a no: an unknown code, another person's record, two records that contradict.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import combinations
 
+from broker.core.capacity import Assessment, may_give
 from broker.core.identity import AgencyId, SubjectRef
 from broker.core.reasons import Reason
 
 ACTIVE = "ACTIVE"
 REFUSED = "REFUSED"
 WITHDRAWN = "WITHDRAWN"
+SUPERSEDED = "SUPERSEDED"
+STATUSES = (ACTIVE, REFUSED, WITHDRAWN, "EXPIRED", SUPERSEDED)
 IMPLIED = "IMPLIED"
+EXPLICIT = ("EXPLICIT_WRITTEN", "EXPLICIT_VERBAL", "EXPLICIT_ELECTRONIC")
+FORMS = (*EXPLICIT, IMPLIED)
 GROUNDS = frozenset({"GDPR_BASIS", "CONFIDENTIALITY"})
+OTHER_KINDS = frozenset({"SERVICE_AGREEMENT", "RETAIN_18_25"})
+KINDS = ("GDPR_BASIS", "SERVICE_AGREEMENT", "CONFIDENTIALITY", "RETAIN_18_25")
+_NEGATIVE = frozenset({REFUSED, WITHDRAWN})
 
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """What a person said, once, of sharing about them. ``expires_at`` is excluded."""
+    """What a person said, once, of sharing about them, as one agency recorded it.
+
+    It names nobody: ``subject`` is a pseudonym. ``expires_at`` and ``review_at`` are
+    excluded: at either the person has to be asked again. ``version`` counts what was
+    recorded under one id; ``recorded_at`` is when this version was.
+    """
 
     consent_id: str
     subject: SubjectRef
-    kind: str  # GDPR_BASIS | SERVICE_AGREEMENT | CONFIDENTIALITY | RETAIN_18_25
-    status: str  # ACTIVE | REFUSED | WITHDRAWN | EXPIRED | SUPERSEDED
+    kind: str
+    status: str
     purposes: frozenset[str]
     message_types: frozenset[str]
     recipients: frozenset[AgencyId]  # each named: a category of recipient is not enough
-    form: str  # EXPLICIT_WRITTEN | EXPLICIT_VERBAL | EXPLICIT_ELECTRONIC | IMPLIED
+    form: str
     given_at: datetime
+    given_by: str
+    capacity: str
+    wording: str  # version of the words that the person was told
+    recorded_by: AgencyId
+    recorded_at: datetime
+    review_at: datetime
     expires_at: datetime | None = None
+    assessment: Assessment | None = None
+    document: str | None = None  # SHA-256 of the evidence, which stays with its agency
+    supersedes: str | None = None
+    version: int = 1
 
     def reaches(self, purpose: str, message_type: str, recipient: AgencyId) -> bool:
         """Return whether the person spoke of this purpose, information and recipient."""
@@ -46,9 +72,23 @@ class Consent:
         return (
             self.status == ACTIVE
             and self.kind in GROUNDS
-            and self.form != IMPLIED
-            and self.given_at <= now
+            and self.form in EXPLICIT
+            and self.given_at <= now < self.review_at
             and (self.expires_at is None or now < self.expires_at)
+            and may_give(self.kind, self.given_by, self.capacity, self.assessment, self.given_at)
+        )
+
+    def contradicts(self, other: "Consent") -> bool:
+        """Return whether one of the two is a yes and the other a no to the same disclosure."""
+        said = {self.status, other.status}
+        return (
+            ACTIVE in said
+            and bool(said & _NEGATIVE)
+            and self.subject == other.subject
+            and not {self.kind, other.kind} & OTHER_KINDS
+            and bool(self.purposes & other.purposes)
+            and bool(self.message_types & other.message_types)
+            and bool(self.recipients & other.recipients)
         )
 
 
@@ -64,16 +104,46 @@ def consent_refusal(
 
     A refusal or withdrawal that reaches the disclosure outweighs any consent beside it: the
     person who gave consent anew has the old record superseded, so two that contradict each
-    other are a doubt.
+    other are a doubt. So is a status that is not known, or records of more than one person.
     """
-    reaching = [consent for consent in held if consent.reaches(purpose, message_type, recipient)]
+    if len({consent.subject for consent in held}) > 1:
+        return Reason.NO_CONSENT
+    kept = [consent for consent in held if consent.kind not in OTHER_KINDS]
+    reaching = [consent for consent in kept if consent.reaches(purpose, message_type, recipient)]
     said = {consent.status for consent in reaching}
     if WITHDRAWN in said:
         return Reason.CONSENT_WITHDRAWN
     if REFUSED in said:
         return Reason.CONSENT_REFUSED
+    if not said.issubset(STATUSES):
+        return Reason.NO_CONSENT
     if any(consent.holds(now) for consent in reaching):
         return None
-    if any(consent.holds(now) for consent in held):
+    if any(consent.holds(now) for consent in kept):
         return Reason.CONSENT_SCOPE
     return Reason.NO_CONSENT
+
+
+def relied_on(
+    held: Collection[Consent],
+    *,
+    purpose: str,
+    message_type: str,
+    recipient: AgencyId,
+    now: datetime,
+) -> tuple[str, ...]:
+    """Return the ids of every consent that carries the disclosure, in order; empty: none does."""
+    refusal = consent_refusal(
+        held, purpose=purpose, message_type=message_type, recipient=recipient, now=now
+    )
+    if refusal is not None:
+        return ()
+    carrying = (one for one in held if one.reaches(purpose, message_type, recipient))
+    return tuple(sorted(one.consent_id for one in carrying if one.holds(now)))
+
+
+def conflicts(held: Collection[Consent]) -> Iterator[tuple[Consent, Consent]]:
+    """Yield each pair of records that contradict, the consent first."""
+    for one, other in combinations(held, 2):
+        if one.contradicts(other):
+            yield (one, other) if one.status == ACTIVE else (other, one)

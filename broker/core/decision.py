@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from broker.core import remedy
-from broker.core.consent import Consent, consent_refusal
+from broker.core.consent import Consent, consent_refusal, relied_on
 from broker.core.facts import (
     Categories,
     DecisionFacts,
@@ -55,6 +55,15 @@ def decide(  # noqa: PLR0913 - everything that a decision is made from
     if schemas is not None and any(clause.asks_categories for clause in clauses):
         facts = with_categories(facts, message, schemas)
     return decide_facts(facts, recipient, register, consents, now)
+
+
+def asks_consent(register: Register, sender: AgencyId, recipient: AgencyId, kind: str) -> bool:
+    """Return whether any clause on messages of this ``kind`` and direction rests on consent.
+
+    Where none does, the register of consents need not be asked.
+    """
+    clauses = register.clauses(sender, recipient, kind)
+    return any(_EXPLICIT & {clause.consent, clause.sensitive_consent} for clause in clauses)
 
 
 def decide_facts(
@@ -113,10 +122,15 @@ def _judge(clause: Clause, asked: _Asked) -> tuple[int, Decision]:
             return rank, refusal
     # step 10, ISP-10.1: permitted, on the authority of this clause and this gateway.
     permitted = clause.permitted[gateway.gateway_id]
-    warnings = _warnings(clause, asked)
-    if warnings or asked.facts.shielded:
-        # step 8, ISP-8.1: a shielded person is not located.
-        permitted = replace(permitted, warnings=warnings, strip_location=asked.facts.shielded)
+    warnings, consents = _warnings(clause, asked), _relied_on(clause, asked)
+    if warnings or consents or asked.facts.shielded:
+        permitted = replace(
+            permitted,
+            warnings=warnings,
+            # step 8, ISP-8.1: a shielded person is not located.
+            strip_location=asked.facts.shielded,
+            consents=consents,
+        )
     return passed + len(_AFTER_GATEWAY) + 1, permitted
 
 
@@ -279,6 +293,20 @@ def _explicit_consent(clause: Clause, asked: _Asked, model: str) -> Refused | No
         if facts.harm or unknown:
             return None
     return _refused(reason, 6, remedy.consent(reason, model), clause)
+
+
+def _relied_on(clause: Clause, asked: _Asked) -> tuple[str, ...]:
+    """Return the consents that carry the disclosure, where the clause rests on consent."""
+    facts = asked.facts
+    if not asked.consents or _model(clause, facts) not in _EXPLICIT:
+        return ()
+    return relied_on(
+        asked.consents,
+        purpose=facts.purpose,
+        message_type=facts.message_type,
+        recipient=asked.recipient,
+        now=asked.now,
+    )
 
 
 def _identifier(clause: Clause, asked: _Asked) -> Refused | None:

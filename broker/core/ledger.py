@@ -142,6 +142,7 @@ def _decision(verdict: RecipientVerdict) -> dict[str, object]:
             "version": decision.version,
             "clause": decision.clause,
             "gateway": decision.gateway,
+            "consents": list(decision.consents),
             "withheld": list(verdict.withheld),
             "reduced": _digest_or_none(verdict.reduced),
         }

@@ -22,7 +22,10 @@ class FieldRule:
 
 @dataclass(frozen=True, slots=True)
 class Permitted:
-    """The message may pass to this recipient, on the authority of the clause named."""
+    """The message may pass to this recipient, on the authority of the clause named.
+
+    ``consents`` are the ids of those on record that it rests on.
+    """
 
     protocol: str
     version: int
@@ -31,6 +34,7 @@ class Permitted:
     fields: tuple[FieldRule, ...]
     strip_location: bool = False  # a shielded subject: address and location are removed
     warnings: tuple[str, ...] = ()
+    consents: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,7 @@ class Reason(Enum):
     SCHEMA = "sender.schema"
     IDENTIFIER_INVALID = "sender.identifier_invalid"
     RULE = "sender.rule"
+    CONSENT_UNUSABLE = "sender.consent_unusable"
     # -- who is asking ------------------------------------------------------------------
     UNAUTHENTICATED = "sender.unauthenticated"
     FORBIDDEN = "sender.forbidden"
@@ -136,6 +137,7 @@ _EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.SCHEMA: _E(422, "The payload does not follow its schema", "The schema of this message type is not met at the place given.", "Compare with `fame schema docs`; the value itself is not repeated here on purpose."),
     Reason.IDENTIFIER_INVALID: _E(422, "An identifier fails its check digit", "An NHS number, UPN, ULN or UPRN at the place given is not a possible one.", "Correct it at its source, or leave it out and give the omission reason."),
     Reason.RULE: _E(422, "Two parts of the payload contradict each other", "A rule of the message type beyond its schema is not met at the place given.", "Read the rule in `fame schema docs` and correct the message."),
+    Reason.CONSENT_UNUSABLE: _E(422, "Nobody could rely on this record of consent", "Whoever gave it could not give it, it names too little, or its dates contradict each other; the words say which.", "Record what the person said, who spoke for them and in what capacity, and each recipient by its id."),
     Reason.UNAUTHENTICATED: _E(401, "Who is calling is not known", "Neither a registered client certificate nor a valid bearer token was given.", "Connect with the registered certificate, or get a token from /oauth/token."),
     Reason.FORBIDDEN: _E(403, "This peer may not do that", "The action belongs to another agency or role.", "Use the credentials of the agency concerned."),
     Reason.NOT_FOUND: _E(404, "Nothing is there for you", "It does not exist, or it is not yours to see; the answer is the same on purpose.", "Check the id and with which agency's credentials you ask."),

@@ -62,6 +62,7 @@ class Acceptance:
         self._message = BulkInsert(tables.message, dialect, _MESSAGE)
         self._decision = BulkInsert(tables.decision, dialect, _DECISION)
         self._delivery = BulkInsert(tables.delivery, dialect, _DELIVERY)
+        self._reliance = BulkInsert(tables.reliance, dialect, _RELIANCE)
         self._held_sql = str(_HELD.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
         self._mark = "?" if dialect.paramstyle == "qmark" else "%s"
 
@@ -74,6 +75,7 @@ class Acceptance:
         messages: list[_Row] = []
         decisions: list[_Row] = []
         deliveries: list[_Row] = []
+        reliances: list[_Row] = []
         for submission in submissions:
             header = submission.message.header
             first = known.get((header.sender, header.message_id))
@@ -85,6 +87,7 @@ class Acceptance:
             receipt = self._issuer.sign(receipt_xml(submission, place, self._issuer))
             messages.append(_message_row(submission, place, data_key, receipt))
             decisions += _decision_rows(submission)
+            reliances += _reliance_rows(submission)
             opened = _delivery_rows(submission, place, data_key)
             deliveries += opened
             accepted = Accepted(
@@ -96,6 +99,7 @@ class Acceptance:
         self._message.run(conn, messages)
         self._decision.run(conn, decisions)
         self._delivery.run(conn, deliveries)
+        self._reliance.run(conn, reliances)
         return answers
 
     def _held(self, conn: Connection, message_ids: Sequence[MessageId]) -> dict[_Key, _First]:
@@ -182,6 +186,15 @@ def _decision_rows(submission: Submission) -> list[_Row]:
     ]
 
 
+def _reliance_rows(submission: Submission) -> list[_Row]:
+    return [
+        {"consent": consent, "message": submission.submission_id, "recipient": verdict.recipient}
+        for verdict in submission.verdicts
+        if isinstance(verdict.decision, Permitted)
+        for consent in verdict.decision.consents
+    ]
+
+
 def _decided(verdict: RecipientVerdict) -> _Row:
     decision = verdict.decision
     if isinstance(decision, Permitted):
@@ -239,6 +252,7 @@ def _delivery_rows(submission: Submission, place: Place, data_key: DataKey) -> l
 
 _MESSAGE = tuple(tables.message.c.keys())
 _DECISION = tuple(tables.decision.c.keys())
+_RELIANCE = tuple(tables.reliance.c.keys())
 _DELIVERY = (
     "id",
     "message",

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from broker.core.agency import MAILBOX, AgencyLookup
 from broker.core.consent import Consent
-from broker.core.decision import decide
+from broker.core.decision import asks_consent, decide
 from broker.core.errors import Rejection
 from broker.core.examine import examine
 from broker.core.identity import AgencyId, SubjectRef, SubmissionId
@@ -165,9 +165,12 @@ class Intake:
     async def _gather(self, message: ValidMessage) -> _Facts:
         subject = message.subject
         pseudonym = None if subject is None else subject_ref(self.secrets.pseudonym, subject.key)
-        consents = await self.consents.held(pseudonym)
         register = self.registers.current
-        recipients = resolve(message.header.recipients, register, self.limits.recipients_max)
+        header = message.header
+        recipients = resolve(header.recipients, register, self.limits.recipients_max)
+        consents: Collection[Consent] = ()
+        if any(asks_consent(register, header.sender, to, header.message_type) for to in recipients):
+            consents = await self.consents.held(pseudonym)
         return _Facts(register, recipients, pseudonym, consents)
 
     def _decide(

@@ -152,3 +152,42 @@ used_token = Table(
     Index("used_token_expiry", "expires_at"),
     sqlite_with_rowid=False,
 )
+
+# What people said of sharing about them. A row is a version and is never changed or deleted.
+consent = Table(
+    "consent",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("subject_ref", String(64), nullable=False),
+    Column("kind", String(24), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("purposes", Text, nullable=False),  # JSON list of codes, as are the next two
+    Column("message_types", Text, nullable=False),
+    Column("recipients", Text, nullable=False),
+    Column("form", String(24), nullable=False),
+    Column("given_at", BigInteger, nullable=False),
+    Column("given_by", String(16), nullable=False),
+    Column("capacity", String(24), nullable=False),
+    Column("assessment", Text),  # JSON: assessor's role, instant, factors
+    Column("wording", String(64), nullable=False),
+    Column("document", String(64)),
+    Column("recorded_by", String(64), nullable=False),
+    Column("recorded_at", BigInteger, nullable=False),
+    Column("review_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("supersedes", String(36)),
+    Column("ledger_seq", BigInteger, nullable=False),
+    Index("consent_subject", "subject_ref"),
+    Index("consent_agency", "recorded_by", "id"),
+)
+
+# Which decisions rested on which consents: whom to tell when one is withdrawn.
+reliance = Table(
+    "reliance",
+    metadata,
+    Column("consent", String(36), primary_key=True),
+    Column("message", String(36), ForeignKey("message.id"), primary_key=True),
+    Column("recipient", String(64), primary_key=True),
+    sqlite_with_rowid=False,
+)

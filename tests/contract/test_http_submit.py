@@ -446,6 +446,11 @@ async def test_a_fault_is_told_as_ours_and_without_its_words(
     assert answer.json()["trace_id"] in answer.headers["traceparent"]
 
 
+def referral() -> bytes:
+    """A referral: for early help it would rest on consent."""
+    return envelope(header(YOT, "Referral", COUNCIL, purpose="CP"))
+
+
 class Unreachable:
     async def held(self, _subject: object) -> Any:
         raise Transient(Reason.REGISTER_UNAVAILABLE)
@@ -454,7 +459,7 @@ class Unreachable:
 async def test_a_register_that_cannot_be_asked_is_a_fault_and_no_answer(broker: Running) -> None:
     intake = replace(broker.app.submitting.intake, consents=Unreachable())
 
-    answer = await broker.with_submitting(intake=intake).post(YOT, check_request())
+    answer = await broker.with_submitting(intake=intake).post(YOT, referral())
 
     assert (answer.status_code, code(answer)) == (503, "broker.register_unavailable")
     assert await broker.rows("message") == 0
@@ -479,9 +484,18 @@ async def test_the_clock_is_read_after_the_facts(broker: Running) -> None:
     recorded = Recorded()
     intake = replace(broker.app.submitting.intake, consents=recorded, clock=recorded)
 
-    await broker.with_submitting(intake=intake).post(YOT, check_request())
+    await broker.with_submitting(intake=intake).post(YOT, referral())
 
     assert recorded.asked == ["clock", "consents", "clock"]
+
+
+async def test_consents_are_asked_only_where_a_clause_rests_on_them(broker: Running) -> None:
+    recorded = Recorded()
+    intake = replace(broker.app.submitting.intake, consents=recorded, clock=recorded)
+
+    await broker.with_submitting(intake=intake).post(YOT, check_request())
+
+    assert recorded.asked == ["clock", "clock"]
 
 
 # -- tracing and headers ---------------------------------------------------------------------

@@ -51,6 +51,12 @@ CONSENT = Consent(
     recipients=frozenset({CSC}),
     form="EXPLICIT_WRITTEN",
     given_at=datetime(2026, 5, 1, tzinfo=UTC),
+    given_by="SUBJECT",
+    capacity="16_17_PRESUMED",
+    wording="share-3",
+    recorded_by=YOT,
+    recorded_at=datetime(2026, 5, 1, tzinfo=UTC),
+    review_at=datetime(2027, 5, 1, tzinfo=UTC),
     expires_at=datetime(2026, 7, 1, tzinfo=UTC),
 )
 

@@ -5,9 +5,14 @@ from datetime import timedelta
 
 import pytest
 
-from broker.core.consent import consent_refusal
+from broker.core.consent import Consent, conflicts, consent_refusal, relied_on
+from broker.core.identity import AgencyId, SubjectRef
 from broker.core.reasons import Reason
-from tests.unit.policy_world import CONSENT, CSC, NOW
+from tests.unit.policy_world import CAMHS, CONSENT, CSC, NOW
+
+
+def refusal(*held: Consent) -> Reason | None:
+    return consent_refusal(held, purpose="YJ", message_type="Check", recipient=CSC, now=NOW)
 
 
 def test_a_consent_holds_from_when_it_was_given_until_it_expires() -> None:
@@ -27,3 +32,80 @@ def test_without_any_consent_there_is_none() -> None:
     reason = consent_refusal([], purpose="YJ", message_type="Check", recipient=CSC, now=NOW)
 
     assert reason is Reason.NO_CONSENT
+
+
+@pytest.mark.parametrize(
+    "doubtful",
+    [
+        replace(CONSENT, review_at=NOW),
+        replace(CONSENT, form="NODDED"),
+        replace(CONSENT, kind="BLANKET"),
+        replace(CONSENT, status="PERHAPS"),
+        replace(CONSENT, given_by="CARER_NO_PR"),
+        replace(CONSENT, given_by="NONE"),
+        replace(CONSENT, capacity="GILLICK_COMPETENT"),
+        replace(CONSENT, capacity="UNSURE"),
+    ],
+)
+def test_every_doubt_is_a_no(doubtful: Consent) -> None:
+    assert refusal(replace(CONSENT, review_at=NOW + timedelta(microseconds=1))) is None
+    assert refusal(doubtful) is Reason.NO_CONSENT
+
+
+def test_a_status_nobody_knows_casts_doubt_on_a_consent_beside_it() -> None:
+    assert refusal(CONSENT, replace(CONSENT, status="PERHAPS")) is Reason.NO_CONSENT
+
+
+def test_records_of_two_people_are_no_consent_of_either() -> None:
+    assert refusal(CONSENT, replace(CONSENT, subject=SubjectRef("cd34"))) is Reason.NO_CONSENT
+
+
+@pytest.mark.parametrize("kind", ["SERVICE_AGREEMENT", "RETAIN_18_25"])
+@pytest.mark.parametrize("status", ["REFUSED", "WITHDRAWN"])
+def test_declining_something_else_takes_no_consent_away(kind: str, status: str) -> None:
+    assert refusal(CONSENT, replace(CONSENT, kind=kind, status=status)) is None
+
+
+@pytest.mark.parametrize("kind", ["SERVICE_AGREEMENT", "RETAIN_18_25"])
+def test_agreeing_to_something_else_elsewhere_is_no_scope(kind: str) -> None:
+    assert refusal(replace(CONSENT, kind=kind, recipients=frozenset({CAMHS}))) is Reason.NO_CONSENT
+
+
+def test_what_is_relied_on_is_every_consent_that_carries_and_none_else() -> None:
+    other = replace(CONSENT, consent_id="c-0")
+    elsewhere = replace(CONSENT, consent_id="c-2", recipients=frozenset({CAMHS}))
+    expired = replace(CONSENT, consent_id="c-3", expires_at=NOW)
+    held = [CONSENT, other, elsewhere, expired]
+
+    found = relied_on(held, purpose="YJ", message_type="Check", recipient=CSC, now=NOW)
+    none = relied_on([expired], purpose="YJ", message_type="Check", recipient=CSC, now=NOW)
+
+    assert (found, none) == (("c-0", "c-1"), ())
+
+
+NO = replace(CONSENT, consent_id="c-9", status="REFUSED", recorded_by=CAMHS)
+
+
+@pytest.mark.parametrize("status", ["REFUSED", "WITHDRAWN"])
+def test_a_yes_and_a_no_to_the_same_disclosure_conflict(status: str) -> None:
+    no = replace(NO, status=status)
+
+    assert list(conflicts([CONSENT, no])) == [(CONSENT, no)]
+    assert list(conflicts([no, CONSENT])) == [(CONSENT, no)]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(NO, status="ACTIVE"),
+        replace(NO, status="SUPERSEDED"),
+        replace(NO, subject=SubjectRef("cd34")),
+        replace(NO, kind="SERVICE_AGREEMENT"),
+        replace(NO, purposes=frozenset({"EH"})),
+        replace(NO, message_types=frozenset({"Other"})),
+        replace(NO, recipients=frozenset({AgencyId("elsewhere")})),
+    ],
+)
+def test_what_speaks_of_something_else_does_not_conflict(other: Consent) -> None:
+    assert not list(conflicts([CONSENT, other]))
+    assert not list(conflicts([NO, replace(NO, consent_id="c-8")]))

@@ -5,7 +5,7 @@ from datetime import date
 
 import pytest
 
-from broker.core.decision import decide, decide_facts
+from broker.core.decision import asks_consent, decide, decide_facts
 from broker.core.facts import DecisionFacts
 from broker.core.message import Subject
 from broker.core.outcome import Permitted, Refused
@@ -19,6 +19,7 @@ from tests.unit.policy_world import (
     YOT,
     Change,
     Tables,
+    decided,
     flow,
     gateway,
     message,
@@ -131,3 +132,20 @@ def test_the_schemas_say_whether_a_payload_holds_what_a_gateway_carves_out() -> 
     assert isinstance(known, Permitted)
     assert isinstance(unknown, Refused)
     assert unknown.reason is Reason.GATEWAY_CARVEOUT
+
+
+def test_consents_are_asked_for_where_a_clause_rests_on_them() -> None:
+    sensitive = flow(consent="NOT_REQUIRED", sensitive_consent="EXPLICIT_OR_HARM")
+
+    assert asks_consent(register(EXPLICIT), YOT, CSC, "Check")
+    assert asks_consent(register(sensitive), YOT, CSC, "Check")
+    assert not asks_consent(register(), YOT, CSC, "Check")
+    assert not asks_consent(register(EXPLICIT), CSC, YOT, "Check")
+
+
+def test_a_decision_names_the_consents_it_rests_on() -> None:
+    resting, plain = decided(EXPLICIT, consents=(CONSENT,)), decided(consents=(CONSENT,))
+
+    assert isinstance(resting, Permitted)
+    assert isinstance(plain, Permitted)
+    assert (resting.consents, plain.consents) == (("c-1",), ())

@@ -156,6 +156,7 @@ def test_an_entry_says_what_came_and_what_was_decided_for_each_recipient() -> No
             "version": 3,
             "clause": "2",
             "gateway": "CDA98_115",
+            "consents": [],
             "withheld": ["Child/Name"],
             "reduced": hashlib.sha256(CANARY.encode()).hexdigest(),
         },

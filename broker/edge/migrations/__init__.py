@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 from broker.core.errors import Permanent
 from broker.core.reasons import Reason
 
-HEAD = "0001"  # the newest file in versions/; a test compares
+HEAD = "0002"  # the newest file in versions/; a test compares
 _FOLDER = Path(__file__).parent
 _VERSION_TABLE = "alembic_version"
 
