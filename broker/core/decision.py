@@ -28,6 +28,7 @@ from broker.core.reasons import Reason
 from broker.core.sharing import AUTHENTICATION
 
 IDENTIFIER_GATEWAY = "CA04-16LC"
+TOO_EARLY = "NOT_YET_COMMENCED"  # a reason for leaving the identifier out, until it is no more
 _EXPLICIT = frozenset({"EXPLICIT_REQUIRED", "EXPLICIT_OR_HARM"})
 _NOTHING: frozenset[str] = frozenset()
 
@@ -230,11 +231,29 @@ def _carries(gateway: Gateway, clause: Clause, asked: _Asked) -> tuple[int, Reas
     # step 4, ISP-4.4: and what it leaves out.
     if gateway.detriment_test and facts.detriment is None and not facts.settled:
         return 2, Reason.GATEWAY_CARVEOUT, remedy.DETRIMENT_NOT_STATED
+    if gateway.relevance_test and not (facts.relevant or facts.settled):
+        return 2, Reason.GATEWAY_CARVEOUT, remedy.RELEVANCE_NOT_STATED
     content = _NOTHING if facts.settled else facts.categories
     carve_out = gateway.carved_out(sender, recipient, content)
     if carve_out is not None:
         return 2, carve_out.reason, carve_out.text
     return 3, None, ""
+
+
+def _beside(clause: Clause, asked: _Asked) -> Refused | None:
+    """Return why a lawful basis or condition that the flow needs as well does not hold."""
+    for basis in clause.beside:
+        held = asked.register.selectors
+        if not basis.meant_for(held[asked.facts.sender], held[asked.recipient]):
+            continue
+        # step 4, ISP-4.6: it too has its days.
+        if not basis.in_force(asked.now):
+            change = remedy.not_effective(basis, clause)
+            return _refused(Reason.GATEWAY_NOT_EFFECTIVE, 4, change, clause)
+        # step 4, ISP-4.7: who answers because a public task asks must be told of the task.
+        if basis.asks_public_task and not (asked.facts.public_task or asked.facts.settled):
+            return _refused(Reason.PUBLIC_TASK_NOT_STATED, 4, remedy.PUBLIC_TASK, clause)
+    return None
 
 
 def _practitioner(clause: Clause, asked: _Asked) -> Refused | None:
@@ -311,16 +330,30 @@ def _relied_on(clause: Clause, asked: _Asked) -> tuple[str, ...]:
 
 def _identifier(clause: Clause, asked: _Asked) -> Refused | None:
     # step 7, ISP-7.1: the child's identifier, or why it is left out, once s.16LC is in force.
-    if _identifier_lacking(asked) and _identifier_rule_in_force(asked):
+    if (_identifier_lacking(asked) or _identifier_late(asked)) and _identifier_rule_in_force(asked):
         return _refused(Reason.IDENTIFIER_MISSING, 7, remedy.IDENTIFIER, clause)
     return None
 
 
 def _identifier_lacking(asked: _Asked) -> bool:
     facts = asked.facts
-    purpose = asked.register.purposes.get(facts.purpose)
-    about_child = facts.has_subject and purpose is not None and purpose.child
-    return about_child and not (facts.has_identifier or facts.omission_reason or facts.settled)
+    told = facts.has_identifier or facts.omission_reason or facts.settled
+    return not told and _about_child(asked)
+
+
+def _identifier_late(asked: _Asked) -> bool:
+    """Return whether the identifier is left out for a reason that holds before commencement only.
+
+    The section itself knows three reasons, of subsections (6) to (8).
+    """
+    facts = asked.facts
+    late = facts.omission_reason == TOO_EARLY and not (facts.has_identifier or facts.settled)
+    return late and _about_child(asked)
+
+
+def _about_child(asked: _Asked) -> bool:
+    purpose = asked.register.purposes.get(asked.facts.purpose)
+    return asked.facts.has_subject and purpose is not None and purpose.child
 
 
 def _identifier_rule_in_force(asked: _Asked) -> bool:
@@ -361,4 +394,6 @@ def _warnings(clause: Clause, asked: _Asked) -> tuple[str, ...]:
 
 _Check = Callable[[Clause, _Asked], Refused | None]
 _BEFORE_GATEWAY: tuple[_Check, ...] = (_named, _purpose, _version, _standing)
-_AFTER_GATEWAY: tuple[_Check, ...] = (_practitioner, _consent, _identifier, _shielded, _complete)
+_AFTER_GATEWAY: tuple[_Check, ...] = (
+    _beside, _practitioner, _consent, _identifier, _shielded, _complete,
+)  # fmt: skip

@@ -10,7 +10,8 @@ from broker.core.identity import AgencyId
 from broker.core.message import Practitioner, ValidMessage
 
 SAFEGUARDING_CONDITION = "DPA-S1-18"
-_STATED = ("SharingBasis", "Consent", "SensitiveInvolvement")
+_TASK = "PublicTaskStatement"
+_STATED = ("SharingBasis", "Consent", "SensitiveInvolvement", _TASK)
 _Values = dict[str, list[str | None]]  # texts of the children of an element, by name
 
 
@@ -44,6 +45,8 @@ class DecisionFacts:
     has_identifier: bool = False
     omission_reason: str | None = None
     detriment: str | None = None  # NOT_DETRIMENTAL | DETRIMENTAL
+    relevant: bool = False  # a practitioner considered it relevant to safeguarding or welfare
+    public_task: bool = False  # the payload says for which public task it asks
     consent_reason: str | None = None  # why consent was not obtained
     consent_said: bool = False  # the payload says that a parent or the child agreed
     harm: bool = False  # the payload states a ground of harm
@@ -56,7 +59,7 @@ class DecisionFacts:
 def facts_of(message: ValidMessage) -> DecisionFacts:
     """Return the facts of ``message``, without a look at all of its payload."""
     header, subject, payload = message.header, message.subject, message.payload
-    basis, consent, services = _stated(payload)
+    basis, consent, services, public_task = _stated(payload)
     return DecisionFacts(
         sender=header.sender,
         message_type=header.message_type,
@@ -71,6 +74,8 @@ def facts_of(message: ValidMessage) -> DecisionFacts:
         has_identifier=subject is not None and subject.nhs_number is not None,
         omission_reason=None if subject is None else subject.omission_reason,
         detriment=_first(basis, "DetrimentTest"),
+        relevant=_first(basis, "RelevanceConsidered") == "true",
+        public_task=public_task,
         consent_reason=_first(basis, "ConsentNotObtained"),
         consent_said="true" in (_first(consent, "ParentConsent"), _first(consent, "ChildConsent")),
         harm=_harm(basis, services),
@@ -78,13 +83,17 @@ def facts_of(message: ValidMessage) -> DecisionFacts:
     )
 
 
-def _stated(payload: etree._Element) -> tuple[_Values, _Values, list[_Values]]:
-    """Return what the stated basis, the stated consent, and each named sensitive service hold."""
+def _stated(payload: etree._Element) -> tuple[_Values, _Values, list[_Values], bool]:
+    """Return what the stated basis, the stated consent, and each named sensitive service hold.
+
+    Last, whether a public task is stated.
+    """
     namespace, brace, _ = payload.tag.rpartition("}")
     prefix = namespace + brace
     basis: _Values = {}
     consent: _Values = {}
     services: list[_Values] = []
+    public_task = False
     for child in payload.iterchildren(*(prefix + name for name in _STATED)):
         values: _Values = {}
         for one in child:
@@ -94,9 +103,11 @@ def _stated(payload: etree._Element) -> tuple[_Values, _Values, list[_Values]]:
             services.append(values)
         elif name == "Consent":
             consent = values
+        elif name == _TASK:
+            public_task = True
         else:
             basis = values
-    return basis, consent, services
+    return basis, consent, services, public_task
 
 
 def _first(values: _Values, name: str) -> str | None:

@@ -12,6 +12,7 @@ from broker.core.reasons import Reason
 from broker.core.table import Table
 
 ANY = "any"
+STANDS_BESIDE = frozenset({"CONDITION", "BASIS"})  # a gateway: it has to be in force as well
 KINDS = frozenset({"POWER", "DUTY", "GENERAL_DUTY", "AIM", "CONDITION", "BASIS", "PUBLICATION"})
 FLAGS = frozenset(
     {
@@ -60,9 +61,12 @@ class Gateway:
 
     In force from ``in_force_from`` (included; None: not commenced) to ``in_force_until``
     (excluded; None: no end is known). ``bears_flow`` is false for what cannot authorise a
-    disclosure by itself: an aim, a data-protection condition, a spent power. Where
-    ``detriment_test`` is set, the sender's judgement that disclosure is more detrimental stops
-    it; where ``asks_consent_reason`` is, the message says why consent was not obtained.
+    disclosure by itself: an aim, a data-protection condition, a spent power.
+
+    What it demands in the message: with ``detriment_test``, the outcome of that test; with
+    ``relevance_test``, that a practitioner considered the information relevant; with
+    ``asks_consent_reason``, why consent was not obtained; with ``asks_public_task``, for which
+    task, under which law, the sender asks.
     """
 
     gateway_id: str
@@ -75,7 +79,9 @@ class Gateway:
     carve_outs: tuple[CarveOut, ...]
     bears_flow: bool
     detriment_test: bool
+    relevance_test: bool
     asks_consent_reason: bool
+    asks_public_task: bool
     recipient_refusal: Reason
     note: str
     source: str
@@ -89,6 +95,15 @@ class Gateway:
         """Return whether the statute is in force at ``now``."""
         started = self.in_force_from is not None and self.in_force_from <= now
         return started and (self.in_force_until is None or now < self.in_force_until)
+
+    @property
+    def stands_beside(self) -> bool:
+        """Whether it is a lawful basis or a condition, which a disclosure needs besides a power."""
+        return self.kind in STANDS_BESIDE and not self.bears_flow
+
+    def meant_for(self, sender: frozenset[str], recipient: frozenset[str]) -> bool:
+        """Return whether a basis or condition is meant for these; without routes, for all."""
+        return not self.routes or self.parties_refusal(sender, recipient) is None
 
     def serves(self, purpose: str) -> bool:
         """Return whether the statute serves ``purpose``."""
@@ -168,6 +183,8 @@ def parse_gateway(
         ),
         bears_flow=table.flag("bears_flow", default=True),
         detriment_test=table.flag("detriment_test", default=False),
+        relevance_test=table.flag("relevance_test", default=False),
+        asks_public_task=table.flag("asks_public_task", default=False),
         asks_consent_reason=table.flag("asks_consent_reason", default=False),
         recipient_refusal=CARVE_OUT_REASONS[
             table.choice("recipient_refusal", CARVE_OUT_REASONS, "GATEWAY_PARTIES")

@@ -61,6 +61,7 @@ class Clause:
     versions: frozenset[str]
     purposes: frozenset[str]
     gateways: tuple[Gateway, ...]
+    beside: tuple[Gateway, ...]  # lawful bases and conditions that it needs as well
     consent: str
     sensitive_consent: str
     fields: tuple[FieldRule, ...]
@@ -269,6 +270,7 @@ def _clauses(
             versions=frozenset(known),
             purposes=flow.purposes,
             gateways=flow.gateways,
+            beside=tuple(one for one in flow.conditions if one.stands_beside),
             consent=flow.consent,
             sensitive_consent=flow.sensitive_consent,
             fields=flow.items,

@@ -72,6 +72,7 @@ class Reason(Enum):
     GATEWAY_NOT_EFFECTIVE = "policy.gateway_not_effective"
     GATEWAY_PARTIES = "policy.gateway_parties"
     GATEWAY_CARVEOUT = "policy.gateway_carveout"
+    PUBLIC_TASK_NOT_STATED = "policy.public_task_not_stated"
     RECIPIENT_NOT_RELEVANT_AUTHORITY = "policy.recipient_not_relevant_authority"
     PRACTITIONER = "policy.practitioner"
     NO_CONSENT = "policy.no_consent"
@@ -155,6 +156,7 @@ _EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.GATEWAY_NOT_EFFECTIVE: _E(403, "The legal gateway is not in force", "The power or duty relied on is not in force at this moment (step 4).", "Rely on a gateway that is in force; the protocol must name it."),
     Reason.GATEWAY_PARTIES: _E(403, "The legal gateway does not reach these agencies", "The statute lets other kinds of body disclose or receive (step 4).", "Ask the data protection officer which gateway applies."),
     Reason.GATEWAY_CARVEOUT: _E(403, "The legal gateway excludes this information", "The statute carves out this sender or this kind of information (step 4).", "Leave that information out, or rely on a gateway that allows it."),
+    Reason.PUBLIC_TASK_NOT_STATED: _E(403, "The public task is not stated", "Whoever is no public body answers because a public task asks, and must be told which (UK GDPR Annex 1 para. 1, step 4).", "Add PublicTaskStatement: the task, and the law it rests on."),
     Reason.RECIPIENT_NOT_RELEVANT_AUTHORITY: _E(403, "The recipient is not a relevant authority", "Crime and Disorder Act 1998 s.115 reaches relevant authorities and those acting for them (step 4).", "Send to the authority the body acts for, or register for whom it acts."),
     Reason.PRACTITIONER: _E(403, "The practitioner's details are not sufficient", "The protocol asks for a named practitioner, a role, a clearance or a reason for access (step 5).", "Complete Sender/Practitioner and ReasonForAccess."),
     Reason.NO_CONSENT: _E(403, "Consent is needed and none is on record", "The clause rests on consent, and the broker holds none that is active (step 6).", "Record the person's consent, or, where the law allows it, use a clause that does not rest on consent."),

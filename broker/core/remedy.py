@@ -14,11 +14,19 @@ from broker.core.sharing import PractitionerRule, SharingProtocol
 RECIPIENT_UNKNOWN = "address an agency of the partnership, by its id"
 DETRIMENTAL = "none while the sender judges disclosure more detrimental to the child"
 DETRIMENT_NOT_STATED = "state the outcome of the detriment test (SharingBasis/DetrimentTest)"
+RELEVANCE_NOT_STATED = (
+    "state that a practitioner considered it relevant to safeguarding or welfare "
+    "(SharingBasis/RelevanceConsidered: true), as the duty of s.16LA asks"
+)
+PUBLIC_TASK = (
+    "state for which public task, under which law, you ask (PublicTaskStatement), as UK GDPR "
+    "Annex 1 para. 1 asks"
+)
 CONSENT_REASON = (
     "state why consent was not obtained (SharingBasis/ConsentNotObtained: CANNOT_GIVE, "
     "NOT_REASONABLE or WOULD_PREJUDICE), as DPA 2018 Sch. 1 para. 18 asks"
 )
-IDENTIFIER = "give the child's NHS number, or an OmissionReason"
+IDENTIFIER = "give the child's NHS number, or an OmissionReason of s.16LC(6) to (8)"
 IDENTIFIER_SOON = (
     "neither NHS number nor OmissionReason: refused once Children Act 2004 s.16LC is in force"
 )

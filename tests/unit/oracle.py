@@ -22,6 +22,7 @@ STEPS = {
     "ISP-3.4": 3,
     "ISP-3.5": 3,
     "ISP-4": 4,
+    "ISP-4.6": 4,
     "ISP-5": 5,
     "ISP-6": 6,
     "ISP-7.1": 7,
@@ -51,6 +52,8 @@ class Said:
     identifier: bool = False
     omission: str | None = None
     detriment: str | None = None
+    relevant: bool | None = None
+    public_task: bool = False
     conditions: tuple[str, ...] = ()
     consent_not_obtained: str | None = None
     parent_agreed: bool | None = None
@@ -220,11 +223,14 @@ class Oracle:
         one.gateway, reason = self._gateway(one.flow, said, now)
         if one.gateway is None:
             fails["ISP-4"] = reason
+        if (lack := self._beside(one.flow, said, now)) is not None:
+            fails["ISP-4.6"] = lack
         if not said.again and not self._practitioner_good(one.flow.get("practitioner"), said):
             fails["ISP-5"] = "PRACTITIONER"
         if (lack := self._consent(one.flow, said, consents, now)) is not None:
             fails["ISP-6"] = lack
-        if self._identifier_lacks(said) and any(
+        late = said.omission == "NOT_YET_COMMENCED" and self._identifier_lacks(said, late=True)
+        if (late or self._identifier_lacks(said)) and any(
             row["id"] == "CA04-16LC" and in_force(row, now) for row in self.gateways
         ):
             fails["ISP-7.1"] = "IDENTIFIER_MISSING"
@@ -276,6 +282,8 @@ class Oracle:
             return "ISP-4.3", "GATEWAY_PARTIES"
         if row.get("detriment_test") and said.detriment is None and not said.again:
             return "ISP-4.4", "GATEWAY_CARVEOUT"
+        if row.get("relevance_test") and said.relevant is not True and not said.again:
+            return "ISP-4.4", "GATEWAY_CARVEOUT"
         held = {self.categories[one] for one in said.elements if one in self.categories}
         for left_out in row.get("carve_out", []):
             if (
@@ -285,6 +293,23 @@ class Oracle:
             ):
                 return "ISP-4.4", left_out.get("reason", "GATEWAY_CARVEOUT")
         return None, ""
+
+    def _beside(self, flow: Table, said: Said, now: datetime) -> str | None:
+        """Whether the lawful bases and conditions that the flow names hold as well."""
+        rows = {row["id"]: row for row in self.gateways}
+        for row in (rows[name] for name in flow.get("conditions", [])):
+            routes = row.get("route") or [{"from": ["any"], "to": ["any"]}]
+            meant = any(
+                self._named(said.sender, one["from"]) and self._named(said.recipient, one["to"])
+                for one in routes
+            )
+            if row["kind"] not in ("CONDITION", "BASIS") or not meant:
+                continue
+            if not in_force(row, now):
+                return "GATEWAY_NOT_EFFECTIVE"
+            if row.get("asks_public_task") and not said.public_task and not said.again:
+                return "PUBLIC_TASK_NOT_STATED"
+        return None
 
     @staticmethod
     def _holds(categories: list[str] | None, held: set[str], said: Said) -> bool:
@@ -348,9 +373,9 @@ class Oracle:
         # person's own no shuts it.
         return None if said.again and reason in ("NO_CONSENT", "CONSENT_SCOPE") else reason
 
-    def _identifier_lacks(self, said: Said) -> bool:
+    def _identifier_lacks(self, said: Said, *, late: bool = False) -> bool:
         child = self.purposes.get(said.purpose, {}).get("child", False)
-        told = said.identifier or said.omission is not None
+        told = said.identifier or (said.omission is not None and not late)
         return said.about_somebody and child and not told and not said.again
 
     # -- step 10 ---------------------------------------------------------------------------

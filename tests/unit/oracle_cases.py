@@ -117,7 +117,15 @@ def _gateways(chance: Chance) -> list[dict[str, Any]]:
         "bears_flow": False, "asks_consent_reason": True, "in_force_from": date(2018, 5, 25),
         "source": "us",
     }  # fmt: skip
-    return [*rows, identifier, condition]
+    basis = {
+        "id": "BASIS", "statute": "Annex 1", "kind": "BASIS", "purposes": ["any"],
+        "bears_flow": False, "asks_public_task": chance.random() < 0.5, "source": "us",
+    }  # fmt: skip
+    if not _rarely(chance, 0.1):
+        basis["in_force_from"] = _mostly(chance, date(2026, 2, 5), _day(chance))
+    if chance.random() < 0.4:
+        basis["route"] = [{"from": ["any"], "to": chance.sample(sorted(TYPES.values()), 3)}]
+    return [*rows, identifier, condition, basis]
 
 
 def _gateway(chance: Chance, name: str) -> dict[str, Any]:
@@ -137,6 +145,7 @@ def _gateway(chance: Chance, name: str) -> dict[str, Any]:
             for _ in range(chance.randint(1, 2))
         ],
         "detriment_test": chance.random() < 0.2,
+        "relevance_test": chance.random() < 0.1,
         "recipient_refusal": _mostly(
             chance, "GATEWAY_PARTIES", "RECIPIENT_NOT_RELEVANT_AUTHORITY", often=0.5
         ),
@@ -227,7 +236,7 @@ def _flow(chance: Chance, name: str, senders: list[str], takers: list[str]) -> d
         "to": named(takers),
         "purposes": _some(chance, PURPOSES),
         "gateways": chance.sample(["G-0", "G-1", "G-2"], chance.randint(1, 3)),
-        "conditions": _mostly(chance, ["CA04-16LC"], ["DPA-S1-18"], often=0.6),
+        "conditions": chance.sample(["CA04-16LC", "DPA-S1-18", "BASIS"], chance.choice((1, 1, 2))),
         "consent": chance.choice((*MODELS, *MODELS, "NOT_APPLICABLE")),
         "sensitive_consent": chance.choice(MODELS),
         "shielded": _mostly(chance, "STRIP", "REFUSE", often=0.7),
@@ -302,6 +311,8 @@ def _said(chance: Chance, tables: Tables) -> Said:
         identifier=chance.random() < 0.7,
         omission=_mostly(chance, None, "UNKNOWN_DELAY", "NOT_YET_COMMENCED", often=0.7),
         detriment=_mostly(chance, "NOT_DETRIMENTAL", None, None, None, "DETRIMENTAL", often=0.7),
+        relevant=chance.choice((True, True, True, False, None)),
+        public_task=not _rarely(chance, 0.3),
         conditions=tuple(
             chance.sample(["DPA-S1-18", "DPA-S1-6", "DPA-S1-10"], chance.randint(0, 2))
         ),
@@ -396,6 +407,8 @@ def as_facts(said: Said) -> DecisionFacts:
         shielded=said.shielded,
         has_subject=said.about_somebody,
         detriment=said.detriment,
+        relevant=said.relevant is True,
+        public_task=said.public_task,
         harm=oracle.harm(said),
         sensitive=bool(said.services),
         settled=True,
@@ -403,7 +416,8 @@ def as_facts(said: Said) -> DecisionFacts:
 
 
 def _payload(said: Said) -> str:
-    basis = "".join(f"<Condition>{one}</Condition>" for one in said.conditions)
+    basis = _element("RelevanceConsidered", _truth(said.relevant))
+    basis += "".join(f"<Condition>{one}</Condition>" for one in said.conditions)
     basis += _element("ConsentNotObtained", said.consent_not_obtained)
     basis += _element("DetrimentTest", said.detriment)
     agreed = _element("ParentConsent", _truth(said.parent_agreed))
@@ -412,10 +426,11 @@ def _payload(said: Said) -> str:
         f"<SensitiveInvolvement>{_element('Ground', ground)}</SensitiveInvolvement>"
         for ground in said.services
     )
+    task = "<PublicTaskStatement>task</PublicTaskStatement>" if said.public_task else ""
     items = "".join(f"<{name}>?</{name}>" for name in sorted(said.elements))
     return (
         f'<Check xmlns="urn:x"><SharingBasis>{basis}</SharingBasis>'
-        f"<Consent>{agreed}</Consent>{services}{items}</Check>"
+        f"<Consent>{agreed}</Consent>{services}{items}{task}</Check>"
     )
 
 

@@ -128,3 +128,16 @@ def test_which_of_the_wanted_paths_a_payload_holds_is_found() -> None:
 
     assert found.paths == frozenset({"A", "A/B"})
     assert facts_of(asked).paths is None
+
+
+def test_the_relevance_and_the_public_task_are_read() -> None:
+    found = facts(
+        basis("<RelevanceConsidered>true</RelevanceConsidered>")
+        + "<PublicTaskStatement>task</PublicTaskStatement>"
+    )
+
+    assert found.relevant
+    assert found.public_task
+    assert not facts(basis("<RelevanceConsidered>false</RelevanceConsidered>")).relevant
+    assert not facts().relevant
+    assert not facts().public_task

@@ -84,6 +84,8 @@ def _supposed(
         has_subject=True,
         has_identifier=True,
         detriment="NOT_DETRIMENTAL",
+        relevant=True,
+        public_task=True,
         consent_reason="NOT_REASONABLE",
         categories=frozenset(),
     )
