@@ -102,17 +102,21 @@ def certificates(config: BrokerConfig) -> Iterator[Finding]:
 
 def register(config: BrokerConfig) -> Iterator[Finding]:
     """Agencies and sharing protocols can be read and do not contradict each other."""
-    from broker.edge.registers import load_register
+    from broker.edge.registers import load_in_force
 
     try:
-        loaded = load_register(config.registers.protocols_dir)
+        held = load_in_force(config.registers.protocols_dir)
     except BrokerError as error:
         yield Finding(RED, "register", error.detail, "fame protocol lint")
         return
+    loaded = held.register
     agencies = len(loaded.agencies)
     state = GREEN if agencies else AMBER
     step = "" if agencies else "register agencies in protocols/agencies/"
     yield Finding(state, "register", f"{agencies} agencies, digest {loaded.digest[:16]}", step)
+    for name in held.changed:
+        words = f"{name} says something else than what was signed, which stays in force"
+        yield Finding(AMBER, "register", words, "fame protocol sign a later version")
 
 
 def schemas(config: BrokerConfig) -> Iterator[Finding]:

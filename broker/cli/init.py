@@ -12,6 +12,7 @@ import typer
 
 from broker.cli import pki
 from broker.cli.failure import EXIT_USAGE, Failure
+from broker.cli.founding import found, make_designated_key
 from broker.cli.home import DryRun, now
 from broker.config import data_dir
 
@@ -151,8 +152,10 @@ def _sandbox(home: Path, at: datetime) -> None:
             shutil.copy(home / "keys" / "receipt.cert.pem", folder / "signing.cert.pem")
         else:
             make_signing_key(folder, authority, at, rsa=number % 2 == 0)
+        make_designated_key(folder, authority, at)
         publish(folder, registered)
         register_certificates(path)
+    found(home / "protocols", home / "agencies", at)
 
 
 def make_agency(folder: Path, authority: pki.Authority, at: datetime) -> None:

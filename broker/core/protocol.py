@@ -11,15 +11,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from broker.core.agency import Agency
+from broker.core.clause import Clause, Pair
 from broker.core.gateway import Gateway, selectors
 from broker.core.identity import AgencyId
+from broker.core.local import narrowed_locally
 from broker.core.message import Address
-from broker.core.outcome import FieldRule, Permitted
-from broker.core.sharing import (
-    Flow,
-    PractitionerRule,
-    SharingProtocol,
-)
+from broker.core.outcome import Permitted
+from broker.core.sharing import Flow, SharingProtocol
 from broker.core.table import Mistake
 
 __all__ = [
@@ -32,8 +30,6 @@ __all__ = [
     "compile_register",
 ]
 
-Key = tuple[AgencyId, AgencyId, str]
-
 
 @dataclass(frozen=True, slots=True)
 class Purpose:
@@ -43,37 +39,6 @@ class Purpose:
     title: str
     description: str
     child: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Clause:
-    """What one flow of one sharing protocol says of one message type.
-
-    ``chain`` is the sharing protocol with those it stands on, down to tier 0. All of them stand
-    from ``stands_from`` (included) to ``stands_until`` (excluded), and the review of one is due
-    from ``overdue_from``. ``permitted`` is the decision under each gateway, made beforehand.
-    """
-
-    clause_id: str
-    protocol: SharingProtocol
-    chain: tuple[SharingProtocol, ...]
-    message_type: str
-    versions: frozenset[str]
-    purposes: frozenset[str]
-    gateways: tuple[Gateway, ...]
-    beside: tuple[Gateway, ...]  # lawful bases and conditions that it needs as well
-    consent: str
-    sensitive_consent: str
-    fields: tuple[FieldRule, ...]
-    mandatory: tuple[str, ...]
-    practitioner: PractitionerRule | None
-    asks_consent_reason: bool
-    asks_categories: bool
-    refuses_shielded: bool
-    stands_from: datetime
-    stands_until: datetime
-    overdue_from: datetime
-    permitted: Mapping[str, Permitted]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +56,7 @@ class Register:
     digest: str
     active: frozenset[AgencyId]
     selectors: Mapping[AgencyId, frozenset[str]]
-    index: Mapping[Key, tuple[Clause, ...]]
+    index: Mapping[Pair, tuple[Clause, ...]]
     types_between: Mapping[tuple[AgencyId, AgencyId], frozenset[str]]
     reach: Mapping[tuple[AgencyId, str], tuple[AgencyId, ...]]  # sender, type: to whom it may go
     serving: Mapping[tuple[str | None, str | None], tuple[AgencyId, ...]]  # agency type, area
@@ -125,12 +90,12 @@ def compile_register(  # noqa: PLR0913 - the parts of a register
     """Return the register of these parts.
 
     Raises:
-        Mistake: a sharing protocol stands on one that is not there or of the wrong tier, or
-            binds an agency that the one above it does not.
+        Mistake: a sharing protocol stands on one that is not there or of the wrong tier,
+            binds an agency that the one above it does not, or widens what it should narrow.
     """
     given = {protocol.reference: protocol for protocol in protocols}
     effective = _superseded(given.values())
-    index: dict[Key, list[Clause]] = defaultdict(list)
+    index: dict[Pair, list[Clause]] = defaultdict(list)
     for protocol in sorted(effective.values(), key=lambda one: (one.protocol_id, -one.version)):
         chain = _chain(protocol, effective)
         for flow in protocol.flows:
@@ -138,6 +103,7 @@ def compile_register(  # noqa: PLR0913 - the parts of a register
             for sender, recipient in _pairs(flow, protocol, agencies):
                 for clause in clauses:
                     index[sender, recipient, clause.message_type].append(clause)
+    narrowed_locally(index)
     return Register(
         agencies=agencies,
         gateways=gateways,
@@ -164,14 +130,14 @@ def _selectors(agencies: Mapping[AgencyId, Agency]) -> dict[AgencyId, frozenset[
     return found
 
 
-def _types_between(index: Iterable[Key]) -> dict[tuple[AgencyId, AgencyId], frozenset[str]]:
+def _types_between(index: Iterable[Pair]) -> dict[tuple[AgencyId, AgencyId], frozenset[str]]:
     types: dict[tuple[AgencyId, AgencyId], set[str]] = defaultdict(set)
     for sender, recipient, message_type in index:
         types[sender, recipient].add(message_type)
     return {pair: frozenset(found) for pair, found in types.items()}
 
 
-def _reach(index: Iterable[Key]) -> dict[tuple[AgencyId, str], tuple[AgencyId, ...]]:
+def _reach(index: Iterable[Pair]) -> dict[tuple[AgencyId, str], tuple[AgencyId, ...]]:
     reach: dict[tuple[AgencyId, str], list[AgencyId]] = defaultdict(list)
     for sender, recipient, message_type in index:
         reach[sender, message_type].append(recipient)

@@ -2,6 +2,7 @@
 
 Tier 0 is the memorandum by which an agency joins, tier 1 the community agreement of a group,
 tier 2 the sharing protocol for a purpose: only its flows let a message pass (domain §5.1).
+Tier 3 is a local flow, by which some parties of one narrow it between them.
 """
 
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from broker.core.table import Table, london_midnight
 
 REVIEW_GRACE_DAYS = 90  # after the review date, still enforceable, with a warning (ISP-3.8)
 PURPOSE_TIER = 2
+LOCAL_TIER = 3
 
 UNSIGNED_STATES = frozenset({"DRAFT", "APPROVED"})
 STOPPED_STATES = {"SUSPENDED": Reason.ISP_SUSPENDED, "TERMINATED": Reason.ISP_EXPIRED}
@@ -191,8 +193,9 @@ def parse_protocol(table: Table, vocabulary: Vocabulary) -> SharingProtocol:
         Mistake: the file is not complete, or names what does not exist.
     """
     tier = table.number("tier", 0)
-    if tier > PURPOSE_TIER:
-        raise table.mistake("tier", "write 0 (memorandum), 1 (community) or 2 (purpose)")
+    if tier > LOCAL_TIER:
+        cure = "write 0 (memorandum), 1 (community), 2 (purpose) or 3 (local flow)"
+        raise table.mistake("tier", cure)
     parties = tuple(_party(item, vocabulary) for item in table.tables("party"))
     signed = table.tables("signatory", optional=True)
     signatories = tuple(_signatory(item, parties) for item in signed)
@@ -248,8 +251,13 @@ def _signatory(table: Table, parties: tuple[Party, ...]) -> Signatory:
 def _in_force_from(
     table: Table, status: str, parties: tuple[Party, ...], signatories: tuple[Signatory, ...]
 ) -> datetime | None:
-    """Return the latest of the agreed first day and the last signature (ISP-3.5)."""
+    """Return the later of the agreed first day and of when it was signed (ISP-3.5).
+
+    ``activated_at`` comes from the policy log, where every signature is checked.
+    """
     first = london_midnight(table.day("effective_from"))
+    if table.has("activated_at"):
+        return max(first, table.instant("activated_at"))
     unsigned = {party.agency for party in parties} - {one.party for one in signatories}
     if status in UNSIGNED_STATES or unsigned:
         return None
@@ -267,7 +275,7 @@ def _purposes(table: Table, tier: int, vocabulary: Vocabulary) -> Mapping[str, s
 
 def _terms(table: Table, tier: int, vocabulary: Vocabulary) -> Mapping[str, object]:
     """Check that every block of terms is there and complete; they are kept as written."""
-    light = tier < PURPOSE_TIER
+    light = tier != PURPOSE_TIER  # a local flow has the terms of the one above it
     lists = vocabulary.lists
     table.choice("instrument", {"ISP", "DDA", "JCA", "DPA"})
     if not light:

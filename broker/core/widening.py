@@ -9,11 +9,15 @@ the answer is wider: who is in doubt asks both parties.
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from broker.core.clause import Clause
 from broker.core.identity import AgencyId
 from broker.core.outcome import FieldRule
-from broker.core.protocol import Clause, Register
 from broker.core.sharing import CATEGORY, PractitionerRule
+
+if TYPE_CHECKING:  # a register is made with the help of this module
+    from broker.core.protocol import Register
 
 WIDER, NARROWER = "wider", "narrower"
 
@@ -68,7 +72,7 @@ class Change:
 Grants = Mapping[Key, Sequence[Clause]]
 
 
-def compare(before: Register, after: Register, protocol_id: str = "") -> tuple[Change, ...]:
+def compare(before: "Register", after: "Register", protocol_id: str = "") -> tuple[Change, ...]:
     """Return what changes from ``before`` to ``after``; of one sharing protocol if it is named."""
     then, now = grants_of(before, protocol_id), grants_of(after, protocol_id)
     wider = _changes(then, now, WIDER)
@@ -80,7 +84,7 @@ def widenings(before: Grants, after: Grants) -> tuple[Change, ...]:
     return tuple(_changes(before, after, WIDER))
 
 
-def grants_of(register: Register, protocol_id: str = "") -> Grants:
+def grants_of(register: "Register", protocol_id: str = "") -> Grants:
     """Return the clauses for every key; of one sharing protocol if it is named."""
     grants: dict[Key, list[Clause]] = defaultdict(list)
     for (sender, recipient, message_type), clauses in register.index.items():
@@ -138,6 +142,10 @@ def _gateways(narrow: Clause, clause: Clause) -> Iterator[Difference]:
     for gateway in clause.gateways:
         if gateway.gateway_id not in known:
             yield Difference("gateway", f"may also rest on {gateway.gateway_id}")
+    beside = {gateway.gateway_id for gateway in clause.beside}
+    for gateway in narrow.beside:
+        if gateway.gateway_id not in beside:
+            yield Difference("gateway", f"need not meet {gateway.gateway_id}")
     if narrow.asks_consent_reason and not clause.asks_consent_reason:
         yield Difference("gateway", "need not say why consent was not obtained")
 
@@ -215,5 +223,6 @@ def _mandatory(narrow: Clause, clause: Clause) -> Iterator[Difference]:
 def _terms(narrow: Clause, clause: Clause) -> Iterator[Difference]:
     """Find terms that are not the same: words cannot be compared, so both parties are asked."""
     for term in _TERMS:
-        if clause.protocol.terms.get(term) != narrow.protocol.terms.get(term):
+        words = clause.protocol.terms.get(term)  # a local flow has those above it
+        if words is not None and words != narrow.protocol.terms.get(term):
             yield Difference("terms", f"{term.replace('_', ' ')} reads otherwise")

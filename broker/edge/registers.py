@@ -2,6 +2,9 @@
 
 import tomllib
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 from joserfc import jwk
@@ -9,33 +12,73 @@ from joserfc.errors import JoseError
 
 from broker.core.assembly import AGENCIES, build_register, certificate_files
 from broker.core.errors import Permanent
+from broker.core.in_force import InForce, Sources, in_force
+from broker.core.policy_log import LOG
 from broker.core.protocol import Register
 from broker.core.reasons import Reason
 from broker.core.table import Mistake
+from broker.core.two_keys import SIGNED
 
 
 def load_register(directory: Path) -> Register:
-    """Return the register that the files below ``directory`` describe.
+    """Return the register that the files below ``directory`` describe, signed or not.
+
+    It is what people look at while they write. A broker takes `load_in_force`.
 
     Raises:
         Permanent: a file cannot be read or says something that cannot be used; the words name
             file, line, table and key, and the cure.
     """
+    sources = read_sources(directory)
+    with _placed(directory):
+        return build_register(sources.files, sources.blobs, sources.keysets)
+
+
+def load_in_force(directory: Path, until: datetime | None = None) -> InForce:
+    """Return the register that the policy log has put in force, or had at ``until``.
+
+    Raises:
+        Permanent: as `load_register`; or the log or a signed agreement is not what was signed.
+    """
+    sources = read_sources(directory)
+    with _placed(directory):
+        return in_force(sources, until)
+
+
+def read_sources(directory: Path) -> Sources:
+    """Return what the files below ``directory`` hold.
+
+    Raises:
+        Permanent: one cannot be read.
+    """
     files: dict[str, dict[str, object]] = {}
+    agreements: dict[str, dict[str, object]] = {}
     blobs: dict[str, bytes] = {}
     keysets: dict[str, dict[str, object]] = {}
     for path in sorted(directory.rglob("*.toml")):
-        files[path.relative_to(directory).as_posix()] = _toml(path)
-    try:
+        if path.parent == directory / SIGNED:
+            agreements[path.stem] = _toml(path)
+        else:
+            files[path.relative_to(directory).as_posix()] = _toml(path)
+    with _placed(directory):
         for name, table in files.items():
             if name.startswith(f"{AGENCIES}/"):
                 certificates, keys = certificate_files(table)
                 blobs |= {file: _bytes(directory, name, file) for file in certificates}
                 keysets |= {file: _keyset(directory, name, file) for file in keys}
-        return build_register(files, blobs, keysets)
+    return Sources(files, blobs, keysets, agreements, _log(directory / LOG))
+
+
+@contextmanager
+def _placed(directory: Path) -> Iterator[None]:
+    """Add to a mistake the line of the file where it stands."""
+    try:
+        yield
     except Mistake as mistake:
         line = line_of(directory / mistake.file, mistake.table, mistake.key)
-        place = f"{mistake.file} line {line}" if line else mistake.file
+        if line is None:
+            raise
+        place = f"{mistake.file} line {line}"
         raise Mistake(place, mistake.table, mistake.key, mistake.cure) from mistake
 
 
@@ -44,16 +87,28 @@ class RegisterHolder:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self.current = load_register(directory)
+        self._held = load_in_force(directory)
+        self.current = self._held.register
 
     def reload(self) -> Register:
         """Read the files again and put the new register in force.
 
         Raises:
-            Permanent: they cannot be used; the register in force stays.
+            Permanent: they cannot be used, or the policy log lost something; the register in
+                force stays.
         """
-        self.current = load_register(self._directory)
+        loaded = load_in_force(self._directory)
+        known = self._held.policy.acts
+        if loaded.policy.acts[: len(known)] != known:
+            raise _unreadable(f"{LOG}: lines that were there are gone or changed: put them back")
+        self._held = loaded
+        self.current = loaded.register
         return self.current
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """The files that say something else than what was signed and is in force."""
+        return self._held.changed
 
 
 def line_of(path: Path, table: str, key: str) -> int | None:
@@ -90,6 +145,13 @@ def _toml(path: Path) -> dict[str, object]:
         raise _unreadable(f"{path.name}: cannot be read as UTF-8 text") from error
     except tomllib.TOMLDecodeError as error:
         raise _unreadable(f"{path.name}: not TOML: {error}") from error
+
+
+def _log(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(f"{path.name}: cannot be read as UTF-8 text") from error
 
 
 def _bytes(directory: Path, name: str, file: str) -> bytes:

@@ -61,7 +61,7 @@ def without_list(tables: Tables) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (protocol(tier=3), r"tier: write 0 \(memorandum\)"),
+        (protocol(tier=4), r"tier: write 0 \(memorandum\)"),
         (protocol(status="VALID"), "status: 'VALID' is not known"),
         (protocol(review_date=None), "review_date: this key is missing"),
         (

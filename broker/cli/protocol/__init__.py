@@ -7,8 +7,18 @@ from collections.abc import Callable
 
 import typer
 
+from broker.cli.protocol.acts import (
+    activate,
+    designate,
+    resume,
+    sign,
+    suspend,
+    terminate,
+    withdraw,
+)
 from broker.cli.protocol.explain import explain
 from broker.cli.protocol.lint import lint_protocols
+from broker.cli.protocol.log import log
 from broker.cli.protocol.show import list_protocols, show
 
 # In the order of the help: what is typed, and what it runs.
@@ -17,6 +27,14 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "show": show,
     "lint": lint_protocols,
     "explain": explain,
+    "sign": sign,
+    "activate": activate,
+    "suspend": suspend,
+    "resume": resume,
+    "terminate": terminate,
+    "designate": designate,
+    "withdraw": withdraw,
+    "log": log,
 }
 
 app = typer.Typer(rich_markup_mode=None)

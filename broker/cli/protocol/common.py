@@ -23,15 +23,17 @@ Reference = Annotated[
 
 
 def register_of(protocols: Path | None, config: Path | None) -> "Register":
-    """Return the register in ``protocols``, or else that of the broker.
+    """Return the register that the files in ``protocols`` describe, or else that in force.
 
     Raises:
         Fault: it cannot be used.
         Failure: no broker is there.
     """
-    from broker.edge.registers import load_register
+    from broker.edge.registers import load_in_force, load_register
 
-    return load_register(protocols or load_config(config).config.registers.protocols_dir)
+    if protocols is not None:
+        return load_register(protocols)
+    return load_in_force(load_config(config).config.registers.protocols_dir).register
 
 
 def schemas_of(protocols: Path | None, config: Path | None) -> "SchemaSet":

@@ -1,0 +1,154 @@
+"""Two keys at the command line and in a broker: who has none changes nothing."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from broker.cli import run
+from broker.core.errors import Permanent
+from broker.core.identity import AgencyId
+from broker.core.protocol import Register
+from broker.edge.registers import RegisterHolder
+from tests.contract.running import copied_sandbox
+
+HR, PORTAL, SCHOOL = (
+    AgencyId(name) for name in ("gateshead-hr", "ne-jobs-portal", "hylton-school")
+)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = copied_sandbox(tmp_path)
+    monkeypatch.setenv("FAME_CONFIG", str(folder / "fame.toml"))
+    return folder
+
+
+def fame(*words: str) -> int:
+    return run(["protocol", *words])
+
+
+def consents(register: Register) -> set[tuple[int, str]]:
+    clauses = register.clauses(HR, PORTAL, "VacancyPublished")
+    return {(one.protocol.version, one.protocol.status) for one in clauses}
+
+
+def amend(home: Path, old: str, new: str) -> Path:
+    """Write version 2 of the vacancies protocol."""
+    sharing = home / "protocols" / "sharing"
+    text = (sharing / "ne-vacancies.v1.toml").read_text()
+    assert text.count(old) >= 1
+    amended = text.replace("version = 1", "version = 2", 1).replace(old, new, 1)
+    (sharing / "ne-vacancies.v2.toml").write_text(amended)
+    return sharing / "ne-vacancies.v2.toml"
+
+
+def test_the_operator_alone_widens_nothing(home: Path) -> None:
+    holder = RegisterHolder(home / "protocols")
+    before = holder.current.digest
+    path = home / "protocols" / "sharing" / "ne-vacancies.v1.toml"
+    path.write_text(path.read_text().replace('capacity = "RECEIVER"', 'capacity = "BOTH"'))
+
+    assert holder.reload().digest == before
+    assert holder.changed == ("sharing/ne-vacancies.v1.toml",)
+    assert RegisterHolder(home / "protocols").current.digest == before
+
+
+def test_an_amendment_that_widens_waits_for_the_other_party(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    amend(home, '["category:employment"]', '["category:employment", "category:address"]')
+    holder = RegisterHolder(home / "protocols")
+
+    assert fame("sign", "ne-vacancies@2", "--agency", HR) == 0
+    assert "not yet signed by:" in capsys.readouterr().out
+    log = (home / "protocols" / "policy-log.jsonl").read_bytes()
+    assert fame("activate", "ne-vacancies@2", "--agency", HR) != 0
+    assert "is not signed by" in capsys.readouterr().err
+    assert (home / "protocols" / "policy-log.jsonl").read_bytes() == log
+    assert consents(holder.reload()) == {(1, "ACTIVE"), (2, "DRAFT")}
+
+    assert fame("sign", "ne-vacancies@2", "--agency", PORTAL) == 0  # the others are not widened
+    assert fame("activate", "ne-vacancies@2", "--agency", PORTAL) == 0
+    assert consents(holder.reload()) == {(1, "ACTIVE"), (2, "ACTIVE")}
+
+
+def test_one_party_suspends_at_once(home: Path) -> None:
+    holder = RegisterHolder(home / "protocols")
+
+    assert fame("suspend", "ne-vacancies", "--agency", PORTAL, "--why", "incident") == 0
+
+    assert consents(holder.reload()) == {(1, "SUSPENDED")}
+    assert fame("suspend", "ne-vacancies", "--agency", SCHOOL) != 0
+    assert fame("suspend", "ne-vacancies", "--agency", PORTAL, "--why", "whim") == 2
+    assert fame("resume", "ne-vacancies", "--agency", PORTAL) == 0
+    assert consents(holder.reload()) == {(1, "SUSPENDED")}
+
+
+def test_a_broker_does_not_take_a_log_from_which_lines_are_gone(home: Path) -> None:
+    fame("suspend", "ne-vacancies", "--agency", PORTAL)
+    holder = RegisterHolder(home / "protocols")
+    log = home / "protocols" / "policy-log.jsonl"
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:-1]))
+
+    with pytest.raises(Permanent, match="put them back"):
+        holder.reload()
+    assert consents(holder.current) == {(1, "SUSPENDED")}
+
+
+def test_a_broker_without_a_log_lets_nothing_pass(home: Path) -> None:
+    (home / "protocols" / "policy-log.jsonl").unlink()
+    shutil.rmtree(home / "protocols" / "signed")
+
+    assert consents(RegisterHolder(home / "protocols").current) == {(1, "DRAFT")}
+
+
+def test_the_log_and_the_rules_of_a_day_can_be_read(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fame("log", "--json") == 0
+    lines = json.loads(capsys.readouterr().out)
+    assert [one["line"] for one in lines] == list(range(1, len(lines) + 1))
+    assert fame("log") == 0
+    assert "every one signed and in its place" in capsys.readouterr().out
+
+    assert fame("show", HR, PORTAL, "--json") == 0
+    rules = json.loads(capsys.readouterr().out)["rules"]
+    assert {one["protocol"] for one in rules} == {"ne-vacancies@1"}
+    assert fame("show", HR, PORTAL, "--at", "2026-01-01T00:00:00Z") == 0
+    assert "nothing may pass" in capsys.readouterr().out
+    assert fame("show", HR, PORTAL, "--at", "today") == 2
+
+
+def test_another_person_is_designated_and_the_first_withdrawn(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, another = home / "agencies" / PORTAL, home / "agencies" / SCHOOL
+    new = ("--key", str(another / "tls.key.pem"), "--certificate", str(another / "tls.cert.pem"))
+    by = (
+        "--by",
+        str(own / "designated.key.pem"),
+        "--by-certificate",
+        str(own / "designated.cert.pem"),
+    )
+    who = ("--agency", PORTAL, "--name", "Deputy", "--position", "Deputy head")
+
+    assert fame("designate", *who, *new) != 0  # nobody before them vouches
+    assert fame("designate", *who, *new, *by) == 0
+    fame("log", "--json")
+    out = capsys.readouterr().out
+    lines = json.loads(out[out.index("[") :])
+    first = next(one["person"] for one in lines if one["party"] == PORTAL)
+    assert fame("withdraw", first, "--agency", PORTAL, *new) == 0
+    assert fame("suspend", "ne-vacancies", "--agency", PORTAL) != 0
+    assert fame("suspend", "ne-vacancies", "--agency", PORTAL, *new) == 0
+
+
+def test_a_key_that_is_none_is_told(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "no.pem").write_text("no")
+
+    assert (
+        fame("suspend", "ne-vacancies", "--agency", PORTAL, "--key", str(tmp_path / "no.pem")) == 2
+    )
+    assert fame("terminate", "ne-vacancies", "--agency", PORTAL) == 0
