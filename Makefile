@@ -6,7 +6,7 @@ BIN   := .venv/bin
 LOCK  := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
          --generate-hashes --no-header --no-emit-index-url --quiet
 
-.PHONY: help demo test cover oracle check format bench lock clean
+.PHONY: help demo test cover oracle check format bench soak lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*##/\1/p' Makefile | awk '{ n = $$1; $$1 = ""; printf "  make %-8s%s\n", n, $$0 }'
@@ -35,6 +35,9 @@ format: .venv/.ready-dev  ## let ruff order imports and lay out the code
 
 bench: .venv/.ready-dev  ## measure, and write tests/bench/RESULTS.md
 	@$(BIN)/python -m tests.bench
+
+soak: .venv/.ready-dev  ## kill brokers at random for long; SEED=, KILLS=, SIZE=
+	@$(BIN)/python -m tests.live.soak $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS)) $(if $(SIZE),--size $(SIZE))
 
 lock: .venv/.ready-dev  ## pin the dependencies anew, with hashes
 	@$(LOCK) --upgrade --extra build --output-file requirements.lock

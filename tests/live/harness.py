@@ -1,36 +1,21 @@
-"""Drive a real broker process and judge its history: the oracle of the crash tests.
+"""Run a real broker process: start it, wait for it, kill it."""
 
-A sender submits signed messages and keeps what it was told: ``acknowledged`` (a receipt
-came), ``refused`` (a final no) or ``unknown`` (the connection broke: it sends the same bytes
-again). Afterwards the store is read directly. Judged, after Jepsen's queue checker:
-
-    lost          acknowledged, but not in the store
-    phantom       in the store, but never sent
-    doubled       one (message, recipient) with more than one effect under different marks
-    stuck         permitted, but in no final state after the drain
-    unaudited     in the store without its ledger entry, or a ledger that does not verify
-"""
-
-import json
 import os
 import signal
 import socket
-import sqlite3
 import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
 
-from broker.core.ledger import leaf_hash
-
 READY_S = 20.0
-OPEN_STATES = ("pending",)
+NOTHING: Mapping[str, str] = {}
 
 
 def free_port() -> int:
@@ -50,20 +35,33 @@ class BrokerProcess:
     process: subprocess.Popen[bytes]
 
     @classmethod
-    def start(cls, state: Path, *, crash: str = "") -> "BrokerProcess":
-        """Start a broker on the state directory; do not wait for it."""
+    def start(
+        cls,
+        state: Path,
+        *,
+        crash: str = "",
+        module: Sequence[str] = ("broker",),
+        prefix: Sequence[str] = (),
+        environment: Mapping[str, str] = NOTHING,
+    ) -> "BrokerProcess":
+        """Start a broker on the state directory; do not wait for it.
+
+        ``prefix`` is a command that runs it, such as strace; ``module`` another module than
+        the broker's own, with its first arguments.
+        """
         port = free_port()
         inherited = os.environ.items()  # noqa: TID251 - what a child process starts with
-        environment = {k: v for k, v in inherited if not k.startswith("FAME_")}
-        environment |= {"FAME_HTTP__PORT": str(port)} | ({"FAME_CRASH": crash} if crash else {})
+        own = {k: v for k, v in inherited if not k.startswith("FAME_")} | {**environment}
+        own |= {"FAME_HTTP__PORT": str(port)} | ({"FAME_CRASH": crash} if crash else {})
+        serve = ["serve", "--config", str(state / "fame.toml")]
         log = (state / "broker.log").open("ab")
         with log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "broker", "serve", "--config", str(state / "fame.toml")],
+                [*prefix, sys.executable, "-m", *module, *serve],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=environment,
+                env=own,
                 start_new_session=True,
             )
         return cls(state, port, process)
@@ -83,6 +81,11 @@ class BrokerProcess:
             self.kill()
             raise TimeoutError(f"the broker was not ready within {READY_S} s")
         return False
+
+    def signal(self, number: int) -> None:
+        """Send it and whatever it started a signal."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, number)
 
     def kill(self) -> None:
         """End it as a power cut would."""
@@ -114,126 +117,3 @@ def client_context(state: Path, agency: str) -> ssl.SSLContext:
     folder = state / "agencies" / agency
     context.load_cert_chain(folder / "tls.cert.pem", folder / "tls.key.pem")
     return context
-
-
-@dataclass(slots=True)
-class Sender:
-    """An agency's system that keeps its word: it retries what it is not sure about."""
-
-    state: Path
-    agency: str
-    messages: Mapping[str, bytes]  # message id -> signed envelope
-    acknowledged: dict[str, bytes] = field(default_factory=dict)
-    refused: dict[str, int] = field(default_factory=dict)
-    receipts_differ: set[str] = field(default_factory=set)
-
-    def pending(self) -> list[str]:
-        """Return the ids of messages whose fate the sender does not know yet."""
-        return [m for m in self.messages if m not in self.acknowledged and m not in self.refused]
-
-    def send_pending(self, port: int, *, again: bool = False) -> bool:
-        """Send what is not settled, or, ``again``, everything; False when the broker went away."""
-        context = client_context(self.state, self.agency)
-        ids = list(self.messages) if again else self.pending()
-        with httpx2.Client(verify=context, timeout=10) as client:
-            for message_id in ids:
-                try:
-                    answer = client.post(
-                        f"https://localhost:{port}/messages",
-                        content=self.messages[message_id],
-                        headers={"content-type": "application/xml"},
-                    )
-                except httpx2.TransportError:
-                    return False
-                self._settle(message_id, answer.status_code, answer.content)
-        return True
-
-    def _settle(self, message_id: str, status: int, body: bytes) -> None:
-        if status in {200, 202}:
-            if self.acknowledged.setdefault(message_id, body) != body:
-                self.receipts_differ.add(message_id)
-        elif status not in {503, 507}:
-            self.refused[message_id] = status
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What the oracle found; all of it must be empty."""
-
-    lost: tuple[str, ...]
-    phantom: tuple[str, ...]
-    doubled: tuple[str, ...]
-    stuck: tuple[str, ...]
-    unaudited: tuple[str, ...]
-    receipts_differ: tuple[str, ...]
-
-    @property
-    def clean(self) -> bool:
-        """Whether nothing was found."""
-        return not any(getattr(self, name) for name in self.__slots__)
-
-
-def drain(state: Path, *, timeout_s: float = 30.0) -> None:
-    """Wait until no delivery is pending."""
-    until = time.monotonic() + timeout_s
-    with closing(_open(state)) as db:
-        while time.monotonic() < until:
-            (left,) = db.execute("SELECT count(*) FROM delivery WHERE state = 'pending'").fetchone()
-            if not left:
-                return
-            time.sleep(0.05)
-
-
-def judge(state: Path, sender: Sender, drops: Path) -> Verdict:
-    """Read the store and the files that were dropped, and say what is wrong."""
-    with closing(_open(state)) as db:
-        stored = {
-            row[0]: row[1]
-            for row in db.execute(
-                "SELECT message_id, ledger_seq FROM message WHERE sender = ?", (sender.agency,)
-            )
-        }
-        stuck = [row[0] for row in db.execute("SELECT id FROM delivery WHERE state IN ('pending')")]
-        unaudited = _ledger_faults(db, stored)
-        delivered = _effects(drops)
-        ids = {row[0]: row[1] for row in db.execute("SELECT id, message FROM delivery")}
-    effects_of: dict[tuple[str, str], set[str]] = {}
-    for recipient, delivery_id in delivered:
-        key = (ids.get(delivery_id, "?"), recipient)
-        effects_of.setdefault(key, set()).add(delivery_id)
-    return Verdict(
-        lost=tuple(m for m in sender.acknowledged if m not in stored),
-        phantom=tuple(m for m in stored if m not in sender.messages),
-        doubled=tuple(f"{m}/{r}" for (m, r), marks in effects_of.items() if len(marks) > 1),
-        stuck=tuple(stuck),
-        unaudited=tuple(unaudited),
-        receipts_differ=tuple(sender.receipts_differ),
-    )
-
-
-def _open(state: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{state / 'data' / 'fame.db'}?mode=ro", uri=True)
-
-
-def _ledger_faults(db: sqlite3.Connection, stored: Mapping[str, int]) -> list[str]:
-    faults: list[str] = []
-    recorded: set[str] = set()
-    for expected, (seq, leaf, entry) in enumerate(
-        db.execute("SELECT seq, leaf, entry FROM ledger ORDER BY seq")
-    ):
-        if seq != expected:
-            faults.append(f"ledger has {seq} where {expected} belongs")
-            break
-        if leaf_hash(entry) != leaf:
-            faults.append(f"entry {seq} does not have its leaf hash")
-        recorded.add(json.loads(entry).get("message_id", ""))
-    faults += [m for m in stored if m not in recorded]
-    (integrity,) = db.execute("PRAGMA integrity_check").fetchone()
-    if integrity != "ok":
-        faults.append("the database fails its integrity check")
-    return faults
-
-
-def _effects(drops: Path) -> list[tuple[str, str]]:
-    """Return (recipient, delivery id) of every file that was dropped for an agency."""
-    return [(path.parent.name, path.stem) for path in sorted(drops.glob("*/*.xml"))]

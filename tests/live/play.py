@@ -1,0 +1,214 @@
+"""One history from beginning to end: clients, recipients, a nemesis, the drain, the verdict."""
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+from tests.live.checks import Verdict, judge, mark_of
+from tests.live.history import Ban, History, Kind
+from tests.live.sinks import Reader, Readers, Webhook
+from tests.live.sizes import REVOKED_WITHIN_S, SETTLED_S, Size, push_to, put_status
+from tests.live.workload import (
+    COLLECTED,
+    LINES,
+    PUSHED,
+    SENDERS,
+    STREAM_MAX,
+    Calls,
+    Mint,
+    Recorder,
+    Stream,
+)
+
+# By how far the path is passed often: K13, K14 and K18 have no place in the embedded size.
+EMBEDDED = (*(f"K{n}" for n in range(1, 13)), "K15", "K16", "K17")
+SUBJECTS = 2
+STOPPABLE = (
+    ("hylton-school", "suspended"),
+    (COLLECTED, "suspended"),
+    ("ne-yot-checks", "SUSPENDED"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """A finished history, what was found, and how much it was."""
+
+    seed: int
+    history: History
+    verdict: Verdict
+    acts: Counter[str]
+
+    def totals(self) -> Counter[str]:
+        """Return what can be added up over many histories."""
+        history = self.history
+        effects = Counter((mark_of(one.body), one.recipient) for one in history.taken)
+        return self.acts + Counter(
+            {
+                "messages": len({event.mark for event in history.events}),
+                "requests": len(history.of_kind(Kind.INVOKE)),
+                "unknown": len(history.of_kind(Kind.INFO)),
+                "acknowledged": len({event.mark for event in history.of_kind(Kind.OK)}),
+                "refused": len({event.mark for event in history.of_kind(Kind.FAIL)}),
+                "effects": len(effects),
+                "marked duplicates": sum(count - 1 for count in effects.values()),
+                "ledger entries": len(history.ledger),
+            }
+        )
+
+
+@dataclass(slots=True)
+class Stage:
+    """A size with its clients and recipients at work; a nemesis acts on it."""
+
+    size: Size
+    chance: random.Random
+    recorder: Recorder = field(default_factory=Recorder)
+    calls: Calls = field(default_factory=Calls)
+    bans: list[Ban] = field(default_factory=list)
+    acts: Counter[str] = field(default_factory=Counter)
+
+    def kill(self) -> None:
+        """Kill a process of the size and start it again."""
+        self.acts[f"kill {self.size.kill(self.chance)}"] += 1
+        self.acts["kills"] += 1
+        self.size.start()
+
+    def crash_at(self, point: str, nth: int, within_s: float = 20.0) -> bool:
+        """Have a process die at a named point; False: it did not come by there in time.
+
+        It stays down, or is killed: whoever asked starts it again.
+        """
+        self.size.stop()
+        self.size.start(crash=f"{point}:{nth}")
+        until = time.monotonic() + within_s
+        while not self.size.died() and time.monotonic() < until:
+            time.sleep(0.02)
+        died = self.size.died()
+        self.acts["kills"] += 1  # at the point, or here
+        self.acts[f"kill {point}" if died else f"{point} not reached"] += 1
+        self.size.stop()
+        return died
+
+    @contextmanager
+    def stopped(self, what: str, status: str, *, down: bool) -> Iterator[None]:
+        """Have the register forbid what rests on ``what``, for a block.
+
+        ``down``: the broker learns of it at its start, and not one delivery may be late.
+        Else it learns of it while it runs, and has a moment.
+        """
+        if down:
+            self.size.stop()
+            self.acts["kills"] += 1
+        before = put_status(self.size.state, what, status)
+        since = time.time() + (0.0 if down else REVOKED_WITHIN_S)
+        if down:
+            self.size.start()
+        yield
+        self.bans.append(Ban(what, since, time.time()))
+        put_status(self.size.state, what, before)
+        self.acts[f"stopped {what}"] += 1
+
+    def streams(self, subjects: int, count: int, pause_s: float) -> list[Stream]:
+        """Return a client for each line and subject."""
+        mint = Mint(self.size.state, random.Random(self.chance.random()))  # noqa: S311
+        return [
+            Stream(
+                line,
+                subject,
+                mint,
+                self.recorder,
+                random.Random(self.chance.random()),  # noqa: S311 - repeatable
+                self.size.ports,
+                self.calls,
+                count,
+                pause_s,
+            )
+            for line in LINES
+            for subject in range(1, subjects + 1)
+        ]
+
+
+@contextmanager
+def staged(
+    size: Size,
+    seed: int,
+    *,
+    subjects: int = SUBJECTS,
+    count: int = STREAM_MAX,
+    pause_s: float = 0.0,
+) -> Iterator[Stage]:
+    """Raise the curtain: recipients listen, the size runs, clients send until it is enough.
+
+    At the end of the block everything is left to settle; then `finish` judges.
+    """
+    chance = random.Random(seed)  # noqa: S311 - repeatable
+    stage = Stage(size, chance)
+    hook = Webhook(PUSHED, size.state, stage.recorder, random.Random(chance.random()))  # noqa: S311
+    agencies = sorted({COLLECTED, *SENDERS})
+    readers = [Reader(agency, size.state, stage.recorder, size.ports) for agency in agencies]
+    with ExitStack() as stack:
+        stack.enter_context(hook)
+        push_to(size.state, hook.url)
+        stack.callback(size.stop)
+        size.start()
+        stack.enter_context(Readers(readers))
+        threads = [
+            threading.Thread(target=stream.run, daemon=True)
+            for stream in stage.streams(subjects, count, pause_s)
+        ]
+        for thread in threads:
+            thread.start()
+        stack.callback(stage.calls.off.set)
+        yield stage
+        if size.died() or not size.ports():
+            size.stop()
+            size.start()
+        if count == STREAM_MAX:
+            stage.calls.enough.set()
+        until = time.monotonic() + SETTLED_S
+        for thread in threads:
+            thread.join(max(0.1, until - time.monotonic()))
+        while not size.idle() and time.monotonic() < until:
+            time.sleep(0.05)
+
+
+def finish(stage: Stage, seed: int) -> Played:
+    """Read what was kept and judge the whole."""
+    recorder = stage.recorder
+    history = stage.size.read(
+        History(sent=recorder.sent, events=recorder.events, taken=recorder.taken, bans=stage.bans)
+    )
+    return Played(seed, history, judge(history), stage.acts)
+
+
+def nemesis(stage: Stage, kills: int, points: tuple[str, ...] = EMBEDDED) -> None:
+    """Hurt the size until it was killed ``kills`` times, at moments and points of chance."""
+    chance = stage.chance
+    while stage.acts["kills"] < kills:
+        time.sleep(chance.uniform(0.05, 0.6))
+        match chance.choices(("kill", "point", "pause", "down", "up"), (50, 25, 10, 10, 5))[0]:
+            case "kill":
+                stage.kill()
+            case "point":
+                stage.crash_at(chance.choice(points), chance.randint(1, 12), 5.0)
+                stage.size.start()
+            case "pause":
+                stage.acts[f"pause {stage.size.pause(chance, chance.uniform(0.1, 1.5))}"] += 1
+            case "down":
+                with stage.stopped(*chance.choice(STOPPABLE), down=True):
+                    time.sleep(chance.uniform(0.2, 1.0))
+            case _:
+                with stage.stopped(*chance.choice(STOPPABLE), down=False):
+                    time.sleep(REVOKED_WITHIN_S + 1.0)
+
+
+def play(size: Size, seed: int, kills: int) -> Played:
+    """Play one seeded history with ``kills`` kills."""
+    with staged(size, seed, pause_s=0.01) as stage:
+        nemesis(stage, kills)
+    return finish(stage, seed)
