@@ -1,16 +1,18 @@
 """What lint finds wrong with agreements that can be read."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import pytest
 
-from broker.core.lint import lint
+from broker.core.lint import CODES, lint
 from broker.edge.registers import load_register
 from broker.edge.schemas import load_schemas
 from tests.unit.policy_world import (
     NOW,
     ROOT,
     SHARING,
+    WORLD,
     Change,
     Tables,
     amendment,
@@ -42,6 +44,17 @@ def item(number: int, **values: object) -> Change:
     return lambda tables: tables[SHARING]["flow"][0]["item"][number].update(values)
 
 
+BASIS = {"article_6": "6(1)(e)", "condition": "None", "gateways": ["CDA-115"]}
+
+
+def both(*changes: Change) -> Change:
+    def change(tables: Tables) -> None:
+        for one in changes:
+            one(tables)
+
+    return change
+
+
 def unused_purpose(tables: Tables) -> None:
     more = {"code": "CP", "statement": "To protect", "benefits": "Safety"}
     tables[SHARING]["purpose"].append(more)
@@ -66,6 +79,33 @@ def test_the_sandbox_partnership_has_no_findings() -> None:
 @pytest.mark.parametrize(
     ("change", "severity", "words"),
     [
+        (
+            protocol(effective_from=date(2028, 1, 1)),
+            "error",
+            "its review lapses, before it begins",
+        ),
+        (protocol(last_day=date(2029, 1, 1)), "error", "for longer than community@1"),
+        (
+            protocol(lawful_basis=[{**BASIS, "gateways": ["DPA-S1-18"]}]),
+            "error",
+            "flow check rests on CDA-115 without lawful basis",
+        ),
+        (item(0, targets=["Subject/Name"], necessity="Subject name."), "warning", "what Subject"),
+        (
+            item(2, targets=["category:safeguarding"]),
+            "error",
+            "Question is MANDATORY, but category:safeguarding is FORBIDDEN",
+        ),
+        (
+            both(item(0, targets=["Subject/Name"]), item(2, targets=["Subject"])),
+            "warning",
+            "Subject/Name is ALLOWED, but Subject is FORBIDDEN",
+        ),
+        (
+            flow(consent="EXPLICIT_REQUIRED", sensitive_consent="EXPLICIT_OR_HARM"),
+            "error",
+            "EXPLICIT_OR_HARM for sensitive services",
+        ),
         (flow(to=["YOT"]), "error", "reaches nobody"),
         (flow(message_types=["Other/1.0"]), "error", "no schema is there for Other/1.0"),
         (item(0, targets=["Subjct"]), "error", "no schema of its message types has Subjct"),
@@ -149,3 +189,30 @@ def test_a_finding_is_told_once_for_a_pair_of_agencies() -> None:
     findings = found(twice, gateway(purposes=["CP"]))
 
     assert len([one for one in findings if "no gateway bears" in one[2]]) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "table", "key"),
+    [
+        (flow(to=["YOT"]), "reaches-nobody", "flow 1", "to"),
+        (item(1, targets=["Qestion"]), "field-unknown", "flow 1.item 2", "targets"),
+        (unused_purpose, "purpose-unused", "purpose 2", ""),
+        (protocol(status="DRAFT"), "not-in-force", "", "status"),
+    ],
+)
+def test_a_finding_names_its_place_and_a_cure(
+    change: Change, code: str, table: str, key: str
+) -> None:
+    findings = lint(register(change), KNOWN, NOW)
+
+    (one,) = (finding for finding in findings if finding.code == code)
+    assert (one.file, one.table, one.key) == (SHARING, table, key)
+    assert one.cure == CODES[code][1]
+
+
+def test_terms_that_no_file_gave_are_not_compared() -> None:
+    plain = register()
+    bare = replace(plain.protocols["checks@1"], terms={"flow": WORLD[SHARING]["flow"]})
+    changed = replace(plain, protocols={**plain.protocols, "checks@1": bare})
+
+    assert lint(changed, KNOWN, NOW) == ()

@@ -1,5 +1,6 @@
 """What the commands of `fame protocol` share: which register, which schemas, which protocol."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -49,6 +50,19 @@ def schemas_of(protocols: Path | None, config: Path | None) -> "SchemaSet":
     if beside is not None and beside.is_dir():
         return load_schemas(beside)
     return load_schemas(load_config(config).config.registers.schemas_dir)
+
+
+def known_types(
+    register: "Register", schemas: "SchemaSet"
+) -> dict[tuple[str, str], Mapping[str, str]]:
+    """Return the data categories of the message types that the flows name and that are there."""
+    types = {
+        key
+        for protocol in register.protocols.values()
+        for flow in protocol.flows
+        for key in flow.message_types
+    }
+    return {key: schemas.categories(*key) for key in types if key in schemas.catalogue.messages}
 
 
 def find(register: "Register", reference: str) -> "SharingProtocol":
