@@ -31,6 +31,7 @@ from broker.core.signature import ProfileVerifier, Verifier
 from broker.core.signature_signxml import SignxmlVerifier
 from broker.core.signing import SigningKey, load_signing_key, sign_canonical
 from broker.edge import telemetry
+from broker.edge.admission import Admission, Quotas
 from broker.edge.answers import Answers
 from broker.edge.attempts import Attempts, Patience
 from broker.edge.backlog import publisher
@@ -55,8 +56,8 @@ from broker.edge.routes.tokens import token_routes
 from broker.edge.schemas import load_schemas
 from broker.edge.sealing import KeyRing, read_key
 from broker.edge.store import Store, StoreSettings
-from broker.edge.submitting import Admission, Submitting
-from broker.edge.tls import TlsProtocol, server_context
+from broker.edge.submitting import Submitting
+from broker.edge.tls import bounded, server_context
 from broker.edge.tokens import TokenKey, TokenService
 from broker.edge.transport import InProcessTransport
 from broker.edge.watching import RegisterWatch
@@ -189,12 +190,30 @@ def _submitting(workers: Workers, peers: Peers) -> Submitting:
         intake=_intake(parts, workers.examine),
         peers=peers,
         collector=Collector(workers.answers, parts.store, service, parts.schemas, parts.clock),
-        admission=Admission(parts.config.http.in_flight_max, BODIES_BYTES_MAX),
+        admission=_admission(parts),
         clock=parts.clock,
         metrics=parts.metrics,
         body_bytes_max=parts.limits.body_bytes_max,
         wait_s_max=parts.limits.wait_s_max,
     )
+
+
+def _admission(parts: Parts) -> Admission:
+    http = parts.config.http
+    admission = Admission(
+        Quotas(
+            in_flight_max=http.in_flight_max,
+            bytes_max=BODIES_BYTES_MAX,
+            working_max=http.working_max,
+            agency_in_flight_max=http.agency_in_flight_max,
+            agency_bytes_max=BODIES_BYTES_MAX // 2,
+            agency_rate_per_s=http.agency_rate_per_s,
+            agency_burst=http.agency_burst,
+        )
+    )
+    parts.metrics.in_flight.set_function(lambda: admission.submissions)
+    parts.metrics.waiting.set_function(lambda: admission.waiting)
+    return admission
 
 
 def _api(workers: Workers, peers: Peers, tokens: TokenService) -> FastAPI:
@@ -241,15 +260,14 @@ def server(config: BrokerConfig, app: BrokerApp) -> uvicorn.Server:
             app,
             host=http.host,
             port=http.port,
-            http=TlsProtocol,
+            http=bounded(http.connections_max),
             ws="none",
-            loop="uvloop",
+            loop="broker.edge.tls:EventLoop",
             lifespan="on",
             log_config=None,
             access_log=False,
             server_header=False,
             proxy_headers=False,  # identity comes from configured proxies only: see peers.py
-            limit_concurrency=http.connections_max,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=http.shutdown_s,
             ssl_context_factory=lambda _config, _default: context,

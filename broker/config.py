@@ -71,10 +71,22 @@ class HttpSection(_Section):
         default=Path("ca/ca.cert.pem"), description="authorities whose client certificates count"
     )
     in_flight_max: int = Field(
-        default=512, ge=1, le=100_000, description="submissions at once; beyond: 503, unread"
+        default=1024, ge=1, le=100_000, description="submissions at once; beyond: 503, unparsed"
+    )
+    working_max: int = Field(
+        default=64, ge=1, le=10_000, description="of them parsed, decided and written at once"
+    )
+    agency_in_flight_max: int = Field(
+        default=512, ge=1, le=100_000, description="submissions of one agency; beyond: 429"
+    )
+    agency_rate_per_s: float = Field(
+        default=0.0, ge=0, le=100_000, description="of one agency at this node; 0: no bound"
+    )
+    agency_burst: int = Field(
+        default=200, ge=1, le=1_000_000, description="what an agency may send at once after a rest"
     )
     connections_max: int = Field(
-        default=4096, ge=1, le=1_000_000, description="open connections; beyond: 503"
+        default=4096, ge=1, le=1_000_000, description="open connections; idle ones make room"
     )
     examine_threads: int = Field(
         default=2, ge=1, le=256, description="threads that examine large messages"

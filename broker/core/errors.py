@@ -2,8 +2,8 @@
 
     BrokerError
     ├── Rejection          the message is bad; final; the sender mends it
-    └── Fault              ours; nothing was kept
-        ├── Transient      another attempt can help (503, 507)
+    └── Fault              not the message's; nothing was kept
+        ├── Transient      another attempt can help (429, 503, 507)
         └── Permanent      it cannot, until somebody acts (500)
 
 A policy's *no* is not an error: it is a `Refused`, which is a normal answer. No error

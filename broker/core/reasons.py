@@ -55,6 +55,8 @@ class Reason(Enum):
     CONSENT_UNUSABLE = "sender.consent_unusable"
     # -- who is asking ------------------------------------------------------------------
     UNAUTHENTICATED = "sender.unauthenticated"
+    QUOTA_RATE = "sender.quota.rate"
+    QUOTA_IN_FLIGHT = "sender.quota.in_flight"
     FORBIDDEN = "sender.forbidden"
     NOT_FOUND = "sender.not_found"
     REQUEST_INVALID = "sender.request_invalid"
@@ -115,7 +117,7 @@ _E = Explanation
 _EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.MEDIA_TYPE: _E(415, "The body is not XML", "The Content-Type is not application/xml.", "Send the signed envelope as application/xml, in UTF-8, not compressed."),
     Reason.TOO_LARGE: _E(413, "The message is too large", "The body has more bytes than the broker's limit.", "Send attachments by reference, or split the message; /version names the limit."),
-    Reason.TOO_SLOW: _E(408, "The body came too slowly", "It was not complete when the time for it was up; nothing was kept.", "Send the same bytes again over a connection that carries them in 30 seconds.", retry=True),
+    Reason.TOO_SLOW: _E(408, "The body came too slowly", "After the first seconds it came at less than 100 KB a second; nothing was kept.", "Send the same bytes again over a faster connection.", retry=True),
     Reason.NOT_XML: _E(400, "The body is not well-formed XML", "The parser stopped at the line given.", "Check that the bytes are well-formed XML 1.0 in UTF-8 and were not cut short."),
     Reason.XML_FORBIDDEN: _E(400, "The XML uses a construct that is not allowed", "A document type, entity, comment, processing instruction, schema location or another encoding than UTF-8 was found.", "Remove it before signing: messages hold elements, attributes and text only."),
     Reason.XML_LIMIT: _E(400, "The XML is too complex", "It has more elements or attributes, or is nested deeper, than the limits allow.", "Compare the message with its schema documentation; no valid message comes near the limits."),
@@ -140,6 +142,8 @@ _EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.RULE: _E(422, "Two parts of the payload contradict each other", "A rule of the message type beyond its schema is not met at the place given.", "Read the rule in `fame schema docs` and correct the message."),
     Reason.CONSENT_UNUSABLE: _E(422, "Nobody could rely on this record of consent", "Whoever gave it could not give it, it names too little, or its dates contradict each other; the words say which.", "Record what the person said, who spoke for them and in what capacity, and each recipient by its id."),
     Reason.UNAUTHENTICATED: _E(401, "Who is calling is not known", "Neither a registered client certificate nor a valid bearer token was given.", "Connect with the registered certificate, or get a token from /oauth/token."),
+    Reason.QUOTA_RATE: _E(429, "The agency sends more often than it may", "Its quota of submissions a second is used up; nothing was read or kept.", "Send the same bytes again after Retry-After seconds, and spread bulk work; ask the operator if the quota is too small.", retry=True),
+    Reason.QUOTA_IN_FLIGHT: _E(429, "The agency has too many submissions open", "As many of its submissions are in flight as one agency may have; this one was not kept.", "Send the same bytes again after Retry-After seconds, over fewer connections at once.", retry=True),
     Reason.FORBIDDEN: _E(403, "This peer may not do that", "The action belongs to another agency or role.", "Use the credentials of the agency concerned."),
     Reason.NOT_FOUND: _E(404, "Nothing is there for you", "It does not exist, or it is not yours to see; the answer is the same on purpose.", "Check the id and with which agency's credentials you ask."),
     Reason.REQUEST_INVALID: _E(400, "The request is not valid", "A query parameter, header or body field is missing or wrong.", "See /openapi.json."),
@@ -174,7 +178,7 @@ _EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.NOT_COLLECTED: _E(504, "The recipient did not collect the message", "It lay in the mailbox until it expired.", "Ring the recipient; send again if it is still wanted."),
     Reason.ATTEMPTS_EXHAUSTED: _E(502, "Delivery was given up", "Every attempt failed within the time allowed.", "Ring the recipient; an operator can replay the message (`fame dlq`)."),
     Reason.DISCARDED: _E(502, "An operator discarded the delivery", "It was judged undeliverable; the ledger says by whom.", "Ring the broker's operator."),
-    Reason.OVERLOADED: _E(503, "The broker is busy", "As many submissions are in flight as the broker takes; nothing was read or kept.", "Send the same bytes again after Retry-After seconds.", retry=True),
+    Reason.OVERLOADED: _E(503, "The broker is busy", "As many submissions are in flight as the broker takes; this one was not kept.", "Send the same bytes again after Retry-After seconds.", retry=True),
     Reason.STORE_UNAVAILABLE: _E(503, "The broker cannot store messages now", "Its database is locked or not reachable; nothing was kept.", "Send the same bytes again after Retry-After seconds.", retry=True),
     Reason.STORE_FULL: _E(507, "The broker's disk is full", "Nothing was kept.", "Send the same bytes again later; the operator has been alarmed.", retry=True),
     Reason.REGISTER_UNAVAILABLE: _E(503, "The broker cannot read its register", "Agreements or consents could not be consulted, so nothing may pass; nothing was kept.", "Send the same bytes again after Retry-After seconds.", retry=True),

@@ -53,7 +53,10 @@ class Metrics:
         self.commit = stages.labels("commit")
         self._bound: dict[tuple[str, ...], Counter] = {}
         self.in_flight = Gauge(
-            "fame_submissions_in_flight", "Submissions being worked on.", registry=self.registry
+            "fame_submissions_in_flight", "Submissions that have come.", registry=self.registry
+        )
+        self.waiting = Gauge(
+            "fame_submissions_waiting", "Those that wait for a turn.", registry=self.registry
         )
         self.queue_depth = self._gauge(
             "fame_queue_depth_messages", "Deliveries that the recipient does not have yet.", "route"

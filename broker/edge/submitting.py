@@ -1,7 +1,8 @@
 """``POST /messages``: the one request whose cost counts. Plain ASGI, no framework.
 
-The order of refusals is the order of their cost: room, media type and size, peer, bytes.
-Whoever is refused by a header has had none of its body read.
+The order of refusals is the order of their cost: media type and size, peer, quota and room,
+bytes. Whoever is refused by a header has had none of its body read, and whoever is not known
+has taken nobody's place.
 """
 
 import asyncio
@@ -13,16 +14,17 @@ from urllib.parse import parse_qsl
 
 from orjson import dumps
 
-from broker.core.errors import BrokerError, Fault, Rejection, Transient
+from broker.core.errors import BrokerError, Fault, Rejection
 from broker.core.identity import SubmissionId
 from broker.core.reasons import Reason
 from broker.core.receipt import receipt_json
 from broker.edge import telemetry
+from broker.edge.admission import Admission, Place
 from broker.edge.collecting import Collector
 from broker.edge.crash import crash_point
 from broker.edge.intake import Intake, Submitted
 from broker.edge.metrics import Metrics
-from broker.edge.peers import Peers
+from broker.edge.peers import Peer, Peers
 from broker.edge.problems import Problem, problem_of, wants_json
 from broker.edge.replies import (
     JSON,
@@ -41,37 +43,14 @@ from broker.edge.replies import (
 from broker.edge.telemetry import Trace, trace_of
 from broker.ports import Clock
 
-BODY_S_MAX: Final = 30.0  # 2 MiB take 20 s at 1 Mbit/s; slower senders hold a place for nothing
+# A body must keep up with 0.8 Mbit/s after the first seconds: slower senders hold a place
+# for nothing, and 2 MiB are through in half a minute at the latest.
+BODY_S_GRACE: Final = 5.0
+BODY_BYTES_A_S: Final = 100_000
 _MEDIA_TYPES: Final = frozenset({b"application/xml", b"text/xml"})
 _UTF8 = re.compile(rb'charset="?utf-8"?')
 # An unread rest of this size is swallowed, so that the sender sees the answer and not a reset.
 _SWALLOW_BYTES_MAX: Final = 32 * 1024 * 1024
-
-
-class Admission:
-    """Bounds what is being worked on: submissions, and the bytes of their bodies."""
-
-    def __init__(self, submissions_max: int, bytes_max: int) -> None:
-        self._submissions_max = submissions_max
-        self._bytes_max = bytes_max
-        self.submissions = 0
-        self.bytes = 0
-
-    def enter(self, size: int) -> None:
-        """Take a place for a body of ``size`` bytes.
-
-        Raises:
-            Transient: there is none.
-        """
-        if self.submissions >= self._submissions_max or self.bytes + size > self._bytes_max:
-            raise Transient(Reason.OVERLOADED, retry_after_s=1)
-        self.submissions += 1
-        self.bytes += size
-
-    def leave(self, size: int) -> None:
-        """Give the place back."""
-        self.submissions -= 1
-        self.bytes -= size
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,22 +105,26 @@ class Submitting:
     async def _submit(self, scope: Scope, receive: Receive, trace: Trace, accept: bytes) -> Reply:
         size = _announced(scope, self.body_bytes_max)
         wait_s = _wait(scope["query_string"], self.wait_s_max)
-        self.admission.enter(size)
+        peer = self.peers.identify(scope, self.clock.now())
+        place = self.admission.enter(peer.agencies, size)
         try:
-            peer = self.peers.identify(scope, self.clock.now())
-            async with asyncio.timeout(BODY_S_MAX):
-                body = await _read(receive, self.body_bytes_max)
-            submitted = await self.intake.submit(body, peer, trace)
-        except TimeoutError as error:
-            raise Rejection(Reason.TOO_SLOW) from error
+            submitted = await self._take(receive, peer, place, trace)
         finally:
-            self.admission.leave(size)
+            self.admission.leave(place)
         self._recorded(submitted)
         if submitted.accepted.refused_all:
             return _refused(submitted, accept, trace)
         if wait_s and self.collector.expects_answers(submitted):
             return await self.collector.collect(submitted, wait_s, accept, receive)
         return _receipt(submitted, accept)
+
+    async def _take(self, receive: Receive, peer: Peer, place: Place, trace: Trace) -> Submitted:
+        try:
+            body = await _read(receive, self.body_bytes_max)
+        except TimeoutError as error:
+            raise Rejection(Reason.TOO_SLOW) from error
+        await self.admission.turn(place)
+        return await self.intake.submit(body, peer, trace)
 
     def _recorded(self, submitted: Submitted) -> None:
         accepted, message = submitted.accepted, submitted.header
@@ -202,21 +185,25 @@ async def _read(receive: Receive, bytes_max: int) -> bytes:
 
     Raises:
         Rejection: there is more.
+        TimeoutError: it comes too slowly.
     """
     parts: list[bytes] = []
     size = 0
-    while True:
-        event = await receive()
-        if event["type"] != "http.request":
-            raise GoneError
-        part = event.get("body", b"")
-        size += len(part)
-        if size > bytes_max:
-            raise Rejection(Reason.TOO_LARGE)
-        parts.append(part)
-        crash_point("K2")
-        if not event.get("more_body", False):
-            return parts[0] if len(parts) == 1 else b"".join(parts)
+    latest = asyncio.get_running_loop().time() + BODY_S_GRACE
+    async with asyncio.timeout_at(latest) as patience:
+        while True:
+            event = await receive()
+            if event["type"] != "http.request":
+                raise GoneError
+            part = event.get("body", b"")
+            size += len(part)
+            if size > bytes_max:
+                raise Rejection(Reason.TOO_LARGE)
+            parts.append(part)
+            crash_point("K2")
+            if not event.get("more_body", False):
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+            patience.reschedule(latest + size / BODY_BYTES_A_S)
 
 
 def _receipt(submitted: Submitted, accept: bytes) -> Reply:

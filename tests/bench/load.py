@@ -28,7 +28,7 @@ class Load:
         return 1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-async def _exchange(
+async def exchange(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes
 ) -> int:
     writer.write(request)
@@ -81,7 +81,7 @@ async def run(
             if rate_per_s is not None:
                 due = began + number / rate_per_s
                 await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            load.statuses[await _exchange(reader, writer, request)] += 1
+            load.statuses[await exchange(reader, writer, request)] += 1
             load.latencies_s.append(time.perf_counter() - due)
         writer.close()
 

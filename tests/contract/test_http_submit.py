@@ -20,7 +20,6 @@ from broker.core.reasons import Reason
 from broker.edge import submitting
 from broker.edge.clock import SystemClock
 from broker.edge.ids import new_id
-from broker.edge.submitting import Admission
 from tests.contract.running import (
     COUNCIL,
     HR,
@@ -346,7 +345,7 @@ async def test_a_body_in_pieces_is_one_body(broker: Running) -> None:
 async def test_a_body_that_does_not_come_in_time_is_given_up(
     broker: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(submitting, "BODY_S_MAX", 0.05)
+    monkeypatch.setattr(submitting, "BODY_S_GRACE", 0.05)
 
     wire = await Wire(broker).body(b"<", more=True).run()
 
@@ -399,20 +398,6 @@ async def test_every_way_out_gives_the_place_back(
     assert wire.status >= 400
     assert broker.app.submitting.admission.submissions == 0
     assert broker.app.submitting.admission.bytes == 0
-
-
-def test_the_bytes_in_flight_are_bounded_too() -> None:
-    admission = Admission(submissions_max=10, bytes_max=100)
-    admission.enter(60)
-
-    with pytest.raises(Transient) as caught:
-        admission.enter(41)
-
-    assert caught.value.reason is Reason.OVERLOADED
-    admission.enter(40)
-    admission.leave(60)
-    admission.enter(60)
-    assert (admission.submissions, admission.bytes) == (2, 100)
 
 
 # -- faults ----------------------------------------------------------------------------------
