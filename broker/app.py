@@ -8,7 +8,7 @@ import shutil
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -37,6 +37,8 @@ from broker.edge.attempts import Attempts, Patience
 from broker.edge.backlog import publisher
 from broker.edge.clock import SystemClock
 from broker.edge.collecting import Collector
+from broker.edge.consent_notices import Notices
+from broker.edge.consent_service import ConsentService
 from broker.edge.consents import ConsentRegister
 from broker.edge.delivery_runtime import DeliveryRuntime, DeliverySettings
 from broker.edge.disclosure import Discloser, Keys
@@ -48,6 +50,7 @@ from broker.edge.peers import Directory, Peers
 from broker.edge.registers import RegisterHolder
 from broker.edge.reports import Reporter
 from broker.edge.routes.callers import Callers
+from broker.edge.routes.consents import consent_routes
 from broker.edge.routes.mailbox import mailbox_routes
 from broker.edge.routes.messages import message_routes
 from broker.edge.routes.operator import operator_routes
@@ -184,10 +187,23 @@ def build(config: BrokerConfig, clock: Clock | None = None) -> BrokerApp:
     return BrokerApp(api, _submitting(workers, peers), workers.running)
 
 
+def _consents(workers: Workers) -> ConsentService:
+    parts, service = workers.parts, workers.delivery.service
+    notices = Notices(service.recorder.reporter, parts.issuer, parts.ring)
+    return ConsentService(
+        store=parts.store,
+        discloser=service.discloser,
+        recorder=service.recorder,
+        notices=notices,
+        clock=parts.clock,
+        pseudonym=parts.secrets.pseudonym,
+    )
+
+
 def _submitting(workers: Workers, peers: Peers) -> Submitting:
     parts, service = workers.parts, workers.delivery.service
     return Submitting(
-        intake=_intake(parts, workers.examine),
+        intake=replace(_intake(parts, workers.examine), clerk=_consents(workers)),
         peers=peers,
         collector=Collector(workers.answers, parts.store, service, parts.schemas, parts.clock),
         admission=_admission(parts),
@@ -230,6 +246,7 @@ def _api(workers: Workers, peers: Peers, tokens: TokenService) -> FastAPI:
         message_routes(parts.store, service),
         mailbox_routes(service),
         operator_routes(service, workers.watch.reload),
+        consent_routes(_consents(workers)),
         token_routes(tokens, peers, parts.store, parts.clock, parts.metrics),
         system_routes(
             about,

@@ -28,6 +28,7 @@ NOUNS = {
     "message": ("message", "sign, send, show, trace and replay messages"),
     "inbox": ("inbox", "an agency's mailbox: list, get, acknowledge"),
     "dlq": ("dlq", "deliveries given up: list, show, retry, discard"),
+    "consent": ("consent", "what people said of sharing about them: record, withdraw, show"),
     "sample": ("sample", "synthetic messages: make, tamper, storm"),
     "bench": ("bench", "measure this machine with a broker of its own, briefly"),
     "reasons": ("reasons", "every code the broker gives, with cause and cure"),

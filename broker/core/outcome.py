@@ -60,6 +60,7 @@ class RecipientVerdict:
     """One recipient's decision and, when something is withheld, the reduced envelope for it.
 
     ``collected``: the recipient collects from its mailbox, so nothing has to be pushed.
+    ``kept``: the recipient is the broker itself, which has the message once it is kept.
     """
 
     recipient: AgencyId
@@ -67,6 +68,7 @@ class RecipientVerdict:
     reduced: bytes | None = None
     withheld: tuple[str, ...] = ()  # paths only
     collected: bool = False
+    kept: bool = False
 
 
 class DeliveryState(StrEnum):

@@ -8,7 +8,37 @@ import unicodedata
 
 from lxml import etree
 
+from broker.core.errors import Rejection
+from broker.core.identifiers import nhs_number_valid, upn_valid
 from broker.core.message import Subject
+from broker.core.reasons import Reason
+
+
+def subject_key(
+    *,
+    nhs_number: str | None = None,
+    upn: str | None = None,
+    family_name: str | None = None,
+    given_name: str | None = None,
+    birth_date: str | None = None,
+) -> str:
+    """Return the canonical text of a person identified outside a message.
+
+    Raises:
+        Rejection: nobody is identified, or a number fails its check digit.
+    """
+    if nhs_number is not None:
+        if not nhs_number_valid(nhs_number):
+            raise Rejection(Reason.IDENTIFIER_INVALID, pointer="/body/subject/nhs_number")
+        return f"nhs:{nhs_number}"
+    if upn is not None:
+        if not upn_valid(upn):
+            raise Rejection(Reason.IDENTIFIER_INVALID, pointer="/body/subject/upn")
+        return f"upn:{upn}"
+    if family_name is None or given_name is None or birth_date is None:
+        detail = "a person is identified by NHS number, by UPN, or by both names and date of birth"
+        raise Rejection(Reason.REQUEST_INVALID, detail, pointer="/body/subject")
+    return _named(family_name, given_name, birth_date)
 
 
 def read_subject(person: etree._Element) -> Subject:
@@ -25,6 +55,10 @@ def _name_key(person: etree._Element) -> str:
     name = next(person.iterchildren("{*}Name"))
     born = _text(person, "BirthDate") or _text(person, "ExpectedDeliveryDate")
     family_name, given_name = _text(name, "FamilyName"), _text(name, "GivenName")
+    return _named(family_name, given_name, born)
+
+
+def _named(family_name: str, given_name: str, born: str) -> str:
     return f"name:{_canonical(family_name)}|{_canonical(given_name)}|{born}"
 
 

@@ -139,7 +139,8 @@ def _again(first: _First, submission: Submission) -> Accepted | Rejection:
 
 def _tell(ledger: Ledger, submission: Submission) -> None:
     for verdict in submission.verdicts:
-        if isinstance(verdict.decision, Permitted) and not verdict.collected:
+        waits = not (verdict.collected or verdict.kept)
+        if isinstance(verdict.decision, Permitted) and waits:
             ledger.wake(verdict.recipient)
     ledger.wake(correlation=submission.message.header.correlation_id)
 
@@ -227,8 +228,12 @@ def _delivery_rows(submission: Submission, place: Place, data_key: DataKey) -> l
         if not isinstance(verdict.decision, Permitted):
             continue
         delivery_id = new_id()
-        # What is collected is there at once: nothing has to be attempted first.
+        # What is collected is there at once: nothing has to be attempted first. What the
+        # broker itself is told it has.
         state = DeliveryState.AVAILABLE if verdict.collected else DeliveryState.PENDING
+        if verdict.kept:
+            state = DeliveryState.DELIVERED
+        ended = millis(submission.decided_at) if verdict.kept else None
         body = verdict.reduced
         if body is not None:
             body = data_key.seal(body, submission.submission_id, delivery_id)
@@ -245,6 +250,8 @@ def _delivery_rows(submission: Submission, place: Place, data_key: DataKey) -> l
                 "expires_at": millis(submission.expires_at),
                 "body": body,
                 "level": header.acknowledge,
+                "delivered_at": ended,
+                "closed_at": ended,
             }
         )
     return rows
@@ -265,4 +272,6 @@ _DELIVERY = (
     "expires_at",
     "body",
     "level",
+    "delivered_at",
+    "closed_at",
 )

@@ -5,11 +5,13 @@ Nothing is kept before `Store.submit`; everything is kept, refusals too, once it
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, Protocol
+
+from sqlalchemy import Connection
 
 from broker.core.agency import MAILBOX, AgencyLookup
 from broker.core.consent import Consent
@@ -30,10 +32,13 @@ from broker.core.signing import SigningKey, sign_envelope
 from broker.core.submission import Accepted, Submission
 from broker.edge.crash import crash_point
 from broker.edge.ids import new_id
+from broker.edge.ledger import Ledger
 from broker.edge.metrics import Metrics
 from broker.edge.peers import Peer
 from broker.edge.telemetry import Trace
 from broker.ports import Clock, Consents
+
+Also = Callable[[Connection, Ledger], object]
 
 # Below this, handing over to a thread costs more than examining (0.2 ms) blocks the loop.
 THREAD_FROM_BYTES: Final = 64 * 1024
@@ -54,8 +59,32 @@ class Registers(Protocol):
 class SubmissionStore(Protocol):
     """Keeps submissions."""
 
-    async def submit(self, submission: Submission) -> Accepted:
-        """Keep ``submission`` durably and return its receipt."""
+    async def submit(self, submission: Submission, also: Also | None = None) -> Accepted:
+        """Keep ``submission`` durably, with what ``also`` does, and return its receipt."""
+        ...
+
+
+class Task(Protocol):
+    """What a message to the broker itself asks for."""
+
+    def act(self, conn: Connection, ledger: Ledger) -> None:
+        """Do it, in the transaction that keeps the message."""
+        ...
+
+    async def follow(self) -> None:
+        """Do what follows once that is committed."""
+        ...
+
+
+class Clerk(Protocol):
+    """Does what messages to the broker itself ask for."""
+
+    def task(self, message: ValidMessage, subject: SubjectRef | None, peer: str) -> Task | None:
+        """Return what ``message`` asks for; None: nothing.
+
+        Raises:
+            Rejection: it cannot be done.
+        """
         ...
 
 
@@ -101,6 +130,7 @@ class Intake:
     limits: Limits
     threads: Executor
     metrics: Metrics
+    clerk: Clerk | None = None
 
     async def submit(self, body: bytes, peer: Peer, trace: Trace) -> Submitted:
         """Take one submission to the end: kept, with a verdict for each recipient.
@@ -116,6 +146,7 @@ class Intake:
         decided_at = self.clock.now()
         decisions = self._decide(message, facts, decided_at)
         verdicts = self._minimise(message, facts, decisions)
+        task = self._task(message, facts, verdicts, peer)
         header = message.header
         default_expiry = received_at + timedelta(seconds=self.limits.lifetime_s_default)
         accepted = await self._commit(
@@ -130,9 +161,22 @@ class Intake:
                 register_digest=facts.register.digest,
                 trace_id=trace.trace_id,
                 peer=peer.name,
-            )
+            ),
+            task,
         )
         return Submitted(accepted, header)
+
+    def _task(
+        self,
+        message: ValidMessage,
+        facts: _Facts,
+        verdicts: tuple[RecipientVerdict, ...],
+        peer: Peer,
+    ) -> Task | None:
+        """Return what the broker itself has to do, if it may have the message."""
+        if self.clerk is None or not any(verdict.kept for verdict in verdicts):
+            return None
+        return self.clerk.task(message, facts.subject, peer.name)
 
     async def _examine(self, body: bytes, peer: Peer, now: datetime) -> ValidMessage:
         started = time.perf_counter()
@@ -206,6 +250,8 @@ class Intake:
     ) -> RecipientVerdict:
         if not isinstance(decision, Permitted):
             return RecipientVerdict(recipient, decision)
+        if recipient == self.broker:
+            return RecipientVerdict(recipient, decision, kept=True)
         route = facts.register.agencies[recipient].delivery
         collected = route.adapter == MAILBOX.adapter
         minimised = minimise(message, decision, self.schemas, self.secrets.salt, broker=self.broker)
@@ -215,9 +261,13 @@ class Intake:
         withheld = tuple(item.path for item in minimised.withheld)
         return RecipientVerdict(recipient, decision, reduced, withheld, collected)
 
-    async def _commit(self, submission: Submission) -> Accepted:
+    async def _commit(self, submission: Submission, task: Task | None) -> Accepted:
         started = time.perf_counter()
-        accepted = await self.store.submit(submission)
+        if task is None:
+            accepted = await self.store.submit(submission)
+        else:
+            accepted = await self.store.submit(submission, task.act)
+            await task.follow()
         self.metrics.commit.observe(time.perf_counter() - started)
         return accepted
 

@@ -1,6 +1,7 @@
 """Read the schemas from disk; and, before they are published, check and seal them."""
 
 import hashlib
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,23 +121,24 @@ def seal_schemas(directory: Path, *, dry_run: bool = False) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8")
         files = {name: (directory / name).read_bytes() for name in _schema_files(directory)}
-        before = parse_catalogue(text)
+        # As it will be: a message type of a file that has no digest yet is no mistake here.
+        after = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+        head = text.partition(_DIGESTS)[0]
+        digests = "".join(f'"{name}" = "{after[name]}"\n' for name in sorted(after))
+        sealed = head + _DIGESTS + digests
+        published = parse_catalogue(sealed).published
+        before = tomllib.loads(text).get("sha256", {})
     except OSError as error:
         raise Permanent(Reason.CATALOGUE, f"cannot read {error.filename}") from error
     except ValueError as error:
         raise Permanent(Reason.CATALOGUE, str(error)) from error
-    after = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     changed = sorted(
-        name
-        for name in after.keys() | before.sha256.keys()
-        if after.get(name) != before.sha256.get(name)
+        name for name in after.keys() | before.keys() if after.get(name) != before.get(name)
     )
     for name in changed:
-        if name.rpartition("/")[0] in before.published:
+        if name.rpartition("/")[0] in published:
             detail = f"{name} is published and stays as it is; make a new version"
             raise Permanent(Reason.CATALOGUE, detail)
-    head = text.partition(_DIGESTS)[0]
-    sealed = head + _DIGESTS + "".join(f'"{name}" = "{after[name]}"\n' for name in sorted(after))
     seal(sealed.encode(), files)
     if changed and not dry_run:
         path.write_text(sealed, encoding="utf-8")

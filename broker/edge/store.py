@@ -102,15 +102,22 @@ class Store:
         writer = Writer(engine, lock, Acceptance(ring, issuer, engine.dialect), settings)
         return cls(writer, _Readers(url, settings), engine, lock)
 
-    async def submit(self, submission: Submission) -> Accepted:
+    async def submit(
+        self,
+        submission: Submission,
+        also: Callable[[Connection, Ledger], object] | None = None,
+    ) -> Accepted:
         """Keep ``submission`` and return its receipt, or the first one if it is kept already.
+
+        ``also`` runs in its transaction, if the submission is new; what it raises undoes
+        both, and is raised here.
 
         Raises:
             Rejection: another message was accepted under its id.
             Transient: the store is full, locked, lost or overloaded; nothing was kept.
             Permanent: this submission cannot be written.
         """
-        return cast("Accepted", await self._writer.put(submission))
+        return cast("Accepted", await self._writer.put(submission, also))
 
     async def write(self, act: Callable[[Connection, Ledger], T]) -> T:
         """Run ``act`` in the next transaction and return its value once that is committed.

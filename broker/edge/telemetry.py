@@ -36,6 +36,8 @@ REQUEST_FAILED: Final = "request_failed"
 REGISTER_RELOADED: Final = "register_reloaded"
 REGISTER_REJECTED: Final = "register_rejected"
 OPERATOR_ACTED: Final = "operator_acted"
+CONSENT_RECORDED: Final = "consent_recorded"
+CONSENT_WITHDRAWN: Final = "consent_withdrawn"
 
 # Ids, codes, counts and names from the register: nothing that a person wrote in a message.
 LOGGED_KEYS: Final = frozenset(
@@ -68,6 +70,7 @@ LOGGED_KEYS: Final = frozenset(
         "sender",
         "stage",
         "status",
+        "stopped",
         "submission_id",
         "system",
         "trace_id",

@@ -65,6 +65,7 @@ class Job:
 
     work: Submission | Act[object]
     future: asyncio.Future[object] = field(repr=False)
+    also: Act[object] | None = None  # of a submission that is new: in its transaction
     value: object = None
     error: Exception | None = None
 
@@ -137,7 +138,9 @@ class Writer:
         """Have ``listener`` told, on the running event loop, of every commit to come."""
         self._listeners.append((asyncio.get_running_loop(), listener))
 
-    def put(self, work: Submission | Act[object]) -> asyncio.Future[object]:
+    def put(
+        self, work: Submission | Act[object], also: Act[object] | None = None
+    ) -> asyncio.Future[object]:
         """Queue ``work`` and return the future of its answer.
 
         Acts may wait in twice the number: they record what has already happened outside,
@@ -151,7 +154,7 @@ class Writer:
             if isinstance(work, Submission)
             else 2 * self._settings.queue_max
         )
-        job = Job(work, asyncio.get_running_loop().create_future())
+        job = Job(work, asyncio.get_running_loop().create_future(), also)
         with self._gate:
             if self.lost is not None:
                 raise self.lost
@@ -251,9 +254,15 @@ class Writer:
         self, conn: Connection, ledger: Ledger, jobs: Sequence[Job]
     ) -> list[Accepted | Rejection]:
         submissions = [job.work for job in jobs if isinstance(job.work, Submission)]
-        return _attempt(
-            conn, ledger, lambda conn, ledger: self._acceptance.accept(conn, ledger, submissions)
-        )
+
+        def accept(conn: Connection, ledger: Ledger) -> list[Accepted | Rejection]:
+            answers = self._acceptance.accept(conn, ledger, submissions)
+            for job, answer in zip(jobs, answers, strict=True):
+                if job.also and isinstance(answer, Accepted) and not answer.duplicate:
+                    job.also(conn, ledger)
+            return answers
+
+        return _attempt(conn, ledger, accept)
 
     def _count(self, batch: Sequence[Job], seconds: float) -> None:
         counts = self.counts

@@ -1,7 +1,9 @@
 import pytest
 from lxml import etree
 
-from broker.core.subject import read_subject
+from broker.core.errors import Rejection
+from broker.core.reasons import Reason
+from broker.core.subject import read_subject, subject_key
 
 NAME = (
     "<Name><GivenName>Zoë</GivenName><GivenName>Ann</GivenName>"
@@ -73,3 +75,29 @@ def test_a_subject_does_not_show_itself() -> None:
 
     assert "999" not in repr(subject)
     assert "brien" not in repr(subject)
+
+
+def test_a_person_named_outside_a_message_is_the_one_named_inside() -> None:
+    assert subject_key(nhs_number="9434765919", upn="ignored") == "nhs:9434765919"
+    assert subject_key(upn="P391200025001", given_name="x").startswith("upn:")
+    named = subject_key(family_name="  MÜLLER ", given_name="Zoë", birth_date="2011-05-02")
+    assert named == "name:müller|zoë|2011-05-02"
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"nhs_number": "9434765918"}, Reason.IDENTIFIER_INVALID),
+        ({"upn": "B801200001001"}, Reason.IDENTIFIER_INVALID),
+        ({}, Reason.REQUEST_INVALID),
+        ({"family_name": "A", "given_name": "B"}, Reason.REQUEST_INVALID),
+        ({"family_name": "A", "birth_date": "2011-05-02"}, Reason.REQUEST_INVALID),
+        ({"given_name": "A", "birth_date": "2011-05-02"}, Reason.REQUEST_INVALID),
+    ],
+)
+def test_nobody_is_guessed(given: dict[str, str], reason: Reason) -> None:
+    with pytest.raises(Rejection) as refused:
+        subject_key(**given)
+
+    assert refused.value.reason is reason
+    assert not set(given.values()) & set(str(refused.value).split())

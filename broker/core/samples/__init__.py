@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import partial
 
-from broker.core.samples import children, vacancy, youth_offending
+from broker.core.samples import children, consents, vacancy, youth_offending
 from broker.core.samples.people import Dice, Person, household_member, involvement, person
 from broker.core.samples.tree import Tree, render
 
@@ -177,5 +177,10 @@ _SAMPLES: Mapping[str, _Sample] = {
         "youth-offending", youth_offending.information_response, _HOME_AND_FILES
     ),
     "InformationRefusal": _Sample("youth-offending", youth_offending.information_refusal),
+    "ConsentRecorded": _Sample("consent", consents.recorded),
+    "ConsentWithdrawn": _Sample("consent", consents.withdrawn),
+    "ConsentNotice": _Sample("consent", consents.notice),
+    "DisclosureDecision": _Sample("consent", consents.decision),
+    "OverrideNotice": _Sample("consent", consents.override_notice),
     "NonDeliveryReport": _Sample("report", _non_delivery),
 }

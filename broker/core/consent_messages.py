@@ -1,0 +1,73 @@
+"""The messages by which agencies record consents, as the records they ask for.
+
+A payload has followed its schema, so what the schema makes mandatory is there.
+"""
+
+from datetime import datetime
+
+from lxml import etree
+
+from broker.core.capacity import Assessment
+from broker.core.consent_record import Statement
+from broker.core.identity import AgencyId
+
+CONSENT_RECORDED = "ConsentRecorded"
+CONSENT_WITHDRAWN = "ConsentWithdrawn"
+
+
+def consent_id_of(payload: etree._Element) -> str:
+    """Return the id of the record that a payload makes or ends."""
+    return _text(payload, "ConsentId")
+
+
+def statement_of(payload: etree._Element) -> Statement:
+    """Return what a ConsentRecorded says."""
+    return Statement(
+        kind=_text(payload, "Kind"),
+        status=_text(payload, "Status"),
+        purposes=frozenset(_texts(payload, "Purpose")),
+        message_types=frozenset(_texts(payload, "MessageType")),
+        recipients=frozenset(AgencyId(name) for name in _texts(payload, "Recipient")),
+        form=_text(payload, "Form"),
+        given_at=_instant(_text(payload, "GivenAt")),
+        given_by=_text(payload, "GivenBy"),
+        capacity=_text(payload, "Capacity"),
+        wording=_text(payload, "Wording"),
+        review_at=_instant(_text(payload, "ReviewAt")),
+        expires_at=_instant_or_none(payload, "ExpiresAt"),
+        assessment=_assessment(payload),
+        document=_text_or_none(payload, "Document"),
+        supersedes=_text_or_none(payload, "Supersedes"),
+    )
+
+
+def _assessment(payload: etree._Element) -> Assessment | None:
+    found = next(payload.iterchildren("{*}Assessment"), None)
+    if found is None:
+        return None
+    return Assessment(
+        _text(found, "Assessor"),
+        _instant(_text(found, "AssessedAt")),
+        frozenset(_texts(found, "Factor")),
+    )
+
+
+def _texts(element: etree._Element, name: str) -> list[str]:
+    return [(child.text or "").strip() for child in element.iterchildren(f"{{*}}{name}")]
+
+
+def _text(element: etree._Element, name: str) -> str:
+    return _texts(element, name)[0]
+
+
+def _text_or_none(element: etree._Element, name: str) -> str | None:
+    return next(iter(_texts(element, name)), None)
+
+
+def _instant_or_none(element: etree._Element, name: str) -> datetime | None:
+    text = _text_or_none(element, name)
+    return None if text is None else _instant(text)
+
+
+def _instant(text: str) -> datetime:
+    return datetime.fromisoformat(text)
