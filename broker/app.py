@@ -20,7 +20,7 @@ from sqlalchemy import text
 
 from adapters.ways import Means, Ways
 from adapters.webhook import RequestSigner
-from broker.config import BrokerConfig, SignatureSection
+from broker.config import BrokerConfig, SignatureSection, StoreSection
 from broker.core.errors import Permanent, Transient
 from broker.core.identity import AgencyId
 from broker.core.limits import Limits
@@ -35,11 +35,11 @@ from broker.edge.admission import Admission, Quotas
 from broker.edge.answers import Answers
 from broker.edge.attempts import Attempts, Patience
 from broker.edge.backlog import publisher
-from broker.edge.clock import SystemClock
 from broker.edge.collecting import Collector
 from broker.edge.consent_notices import Notices
 from broker.edge.consent_service import ConsentService
 from broker.edge.consents import ConsentRegister
+from broker.edge.database import kind_of
 from broker.edge.delivery_runtime import DeliveryRuntime, DeliverySettings
 from broker.edge.disclosure import Discloser, Keys
 from broker.edge.http import BrokerApp, make_api, openapi
@@ -67,7 +67,6 @@ from broker.edge.watching import RegisterWatch
 from broker.ports import Clock, Consents
 
 BODIES_BYTES_MAX = 256 * 1024 * 1024  # of submissions in flight, together
-LEASE_OWNER = "embedded"  # the one process on an embedded database
 LANE_MAX = 64  # dispatches that wait for one recipient's worker
 KEEP_ALIVE_S = 75  # longer than most proxies keep theirs, so that they close first
 _SALT_DOMAIN = b"fame:salt:1"
@@ -108,16 +107,11 @@ def load_parts(config: BrokerConfig, clock: Clock | None = None) -> Parts:
         config.store.url,
         ring=ring,
         issuer=issuer,
-        settings=StoreSettings(
-            batch_max=config.store.batch_max,
-            queue_max=config.store.queue_max,
-            readers=config.store.readers,
-            busy_timeout_s=config.store.busy_timeout_s,
-        ),
+        settings=store_settings(config.store),
     )
     return Parts(
         config=config,
-        clock=clock or SystemClock(),
+        clock=clock or store.clock,
         broker=broker,
         limits=config.limits.limits(),
         schemas=schemas,
@@ -128,6 +122,25 @@ def load_parts(config: BrokerConfig, clock: Clock | None = None) -> Parts:
         consents=ConsentRegister(store),
         store=store,
         metrics=Metrics(),
+    )
+
+
+def store_settings(section: StoreSection) -> StoreSettings:
+    """Return the bounds of the store, and the password of its user if there is one.
+
+    Raises:
+        Permanent: the file of the password cannot be read.
+    """
+    password = None
+    if kind_of(section.url) == "postgresql" and section.password_file.exists():
+        password = _read(section.password_file).decode().strip()
+    return StoreSettings(
+        batch_max=section.batch_max,
+        queue_max=section.queue_max,
+        readers=section.readers,
+        busy_timeout_s=section.busy_timeout_s,
+        statement_timeout_s=section.statement_timeout_s,
+        password=password,
     )
 
 
@@ -318,7 +331,7 @@ def _delivery(parts: Parts, ways: Ways) -> DeliveryRuntime:
         clock=parts.clock,
         patience=patience,
         rng=random.SystemRandom(),
-        owner=LEASE_OWNER,
+        owner=parts.store.node,
         observe=parts.metrics.attempted,
     )
     settings = DeliverySettings(config.lease_s, config.poll_s, config.per_recipient_max)
@@ -391,7 +404,10 @@ def _token_key(path: Path) -> EllipticCurvePrivateKey:
 
 
 def _checks(parts: Parts) -> dict[str, Check]:
-    """Return what must hold for the broker to take messages. All of it is local and cheap."""
+    """Return what must hold for the broker to take messages. All of it is cheap.
+
+    A database server watches its own disk, and says so when it is full.
+    """
 
     async def database() -> None:
         if parts.store.lost is not None:
@@ -403,7 +419,9 @@ def _checks(parts: Parts) -> dict[str, Check]:
         if shutil.disk_usage(file.parent).free < parts.config.store.free_bytes_min:
             raise Transient(Reason.STORE_FULL)
 
-    return {"database": database, "disk": disk}
+    if kind_of(parts.config.store.url) == "sqlite":
+        return {"database": database, "disk": disk}
+    return {"database": database}
 
 
 def _watch_register(parts: Parts) -> None:

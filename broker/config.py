@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -37,6 +38,16 @@ def data_dir(name: str) -> Path:
     """Return the folder of shipped data ``name``: beside the checkout, or of the wheel."""
     checkout = Path(broker.__file__).parents[1] / name
     return checkout if checkout.is_dir() else Path(sys.prefix) / "share" / "fame-broker" / name
+
+
+def _database_url(url: str) -> str:
+    """Return ``url`` if it names a database of ours and gives away no password."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"sqlite", "postgresql", "postgresql+psycopg"}:
+        raise ValueError("a url of sqlite: or postgresql:")
+    if parts.password is not None or "password=" in parts.query:
+        raise ValueError("holds a password: put it into a file and name that in password_file")
+    return url
 
 
 class _Section(BaseModel):
@@ -106,9 +117,14 @@ class HttpSection(_Section):
 class StoreSection(_Section):
     """Where messages are kept."""
 
-    url: str = Field(
+    url: Annotated[str, AfterValidator(_database_url)] = Field(
         default="sqlite:///data/fame.db",
-        description="SQLite file; a relative path starts at the folder of this file",
+        description="SQLite file, a relative path starts at the folder of this file; "
+        "or postgresql://user@host/database?sslmode=verify-full&sslrootcert=/path",
+    )
+    password_file: Path = Field(
+        default=Path("keys/database.password"),
+        description="password of the user in a postgresql url, if there is such a file",
     )
     batch_max: int = Field(
         default=256, ge=1, le=10_000, description="submissions committed together at most"
@@ -119,6 +135,9 @@ class StoreSection(_Section):
     readers: int = Field(default=2, ge=1, le=64, description="threads that read")
     busy_timeout_s: float = Field(
         default=2.0, ge=0, le=120, description="wait for another process's lock, then 503"
+    )
+    statement_timeout_s: float = Field(
+        default=10.0, gt=0, le=600, description="PostgreSQL ends a longer statement, then 503"
     )
     free_bytes_min: int = Field(
         default=256 * 1024 * 1024, ge=0, description="less free disk than this: not ready"

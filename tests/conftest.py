@@ -1,8 +1,13 @@
 """What every test can rely on."""
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+
+from tests.live.services.postgres import Postgres, external_server, start_server
 
 UNIT = Path(__file__).parent / "unit"
 
@@ -12,3 +17,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if UNIT in item.path.parents:
             item.add_marker(pytest.mark.disable_socket)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL with fsync on, or the one that ``DATABASE_URL`` names."""
+    with tempfile.TemporaryDirectory(prefix="fame-postgres-") as directory:
+        server = external_server() or start_server(Path(directory))
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> Iterator[str]:
+    """The URL of an empty database of the test's own, for SQLAlchemy."""
+    url = postgres.database(f"test_{uuid4().hex}")
+    yield url
+    postgres.drop(url)

@@ -51,8 +51,11 @@ def command(config: Config = None, as_json: Json = False) -> None:
         raise typer.Exit(EXIT_CHECK)
 
 
-def sqlite(_config: BrokerConfig) -> Iterator[Finding]:
-    """The library that keeps the messages."""
+def database(config: BrokerConfig) -> Iterator[Finding]:
+    """What keeps the messages."""
+    if _file(config) is None:
+        yield from _postgres(config)
+        return
     version = sqlite3.sqlite_version
     if sqlite3.sqlite_version_info < SQLITE_SOUND:
         words = f"SQLite {version} can, rarely, lose a commit when two processes write at once"
@@ -60,6 +63,35 @@ def sqlite(_config: BrokerConfig) -> Iterator[Finding]:
         yield Finding(AMBER, "sqlite", words, step)
     else:
         yield Finding(GREEN, "sqlite", f"SQLite {version}")
+
+
+def _file(config: BrokerConfig) -> Path | None:
+    """Return the file of an embedded database."""
+    url = config.store.url
+    return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:") else None
+
+
+def _postgres(config: BrokerConfig) -> Iterator[Finding]:
+    from broker.app import store_settings
+    from broker.edge.database_postgres import examine
+
+    try:
+        found = examine(config.store.url, store_settings(config.store))
+    except (BrokerError, ImportError) as error:
+        words = error.detail if isinstance(error, BrokerError) else "its driver is not installed"
+        step = "start it, check store.url, pip install 'fame-broker[postgres]'"
+        yield Finding(RED, "postgres", words, step)
+        return
+    yield Finding(GREEN, "postgres", f"PostgreSQL {found.version}, schema {found.schema}")
+    if not (found.encrypted or found.local):
+        step = "add sslmode=verify-full and sslrootcert to store.url"
+        yield Finding(AMBER, "postgres", "the connection is not encrypted", step)
+    if found.unsafe:
+        words = f"{', '.join(found.unsafe)} off: a power cut loses what was acknowledged"
+        yield Finding(RED, "postgres", words, "set them on in postgresql.conf")
+    if abs(found.behind_s) > config.limits.clock_skew_s:
+        words = f"this clock and the database's are {abs(found.behind_s):.0f} s apart"
+        yield Finding(AMBER, "postgres", words, "set both by NTP; the database's is the one used")
 
 
 def keys(config: BrokerConfig) -> Iterator[Finding]:
@@ -133,7 +165,9 @@ def schemas(config: BrokerConfig) -> Iterator[Finding]:
 
 def disk(config: BrokerConfig) -> Iterator[Finding]:
     """Room for more messages."""
-    path = Path(config.store.url.removeprefix("sqlite:///"))
+    path = _file(config)
+    if path is None:
+        return
     folder = next(parent for parent in path.parents if parent.is_dir())
     free = shutil.disk_usage(folder).free
     words = f"{free // (1024 * 1024):,} MiB free in {folder}"
@@ -147,8 +181,8 @@ def disk(config: BrokerConfig) -> Iterator[Finding]:
 
 def clock(config: BrokerConfig) -> Iterator[Finding]:
     """The clock is not certainly wrong: messages are judged by it."""
-    database = Path(config.store.url.removeprefix("sqlite:///"))
-    written = database.stat().st_mtime if database.is_file() else 0.0
+    file = _file(config)
+    written = file.stat().st_mtime if file is not None and file.is_file() else 0.0
     at = time.time()
     if at < CLOCK_EPOCH or at < written - config.limits.clock_skew_s:
         words = f"{now():%Y-%m-%d %H:%M:%S} UTC is behind what is already stored"
@@ -170,7 +204,7 @@ def port(config: BrokerConfig) -> Iterator[Finding]:
 
 
 CHECKS: tuple[Callable[[BrokerConfig], Iterator[Finding]], ...] = (
-    sqlite,
+    database,
     keys,
     certificates,
     register,

@@ -79,7 +79,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """What a transaction brought: whom to deliver to, and which conversations moved on."""
+    """What a transaction brought: whom to deliver to, and which conversations moved on.
+
+    ``missed``: there may have been more than that, so that everybody looks again.
+    """
 
     recipients: frozenset[AgencyId]
     correlations: frozenset[str]
+    missed: bool = False

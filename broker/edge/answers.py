@@ -35,6 +35,10 @@ class Answers:
 
     def committed(self, news: Committed) -> None:
         """Wake whoever waits for what was just committed (for `Store.on_commit`)."""
+        if news.missed:
+            for events in self._waiting.values():
+                for event in events:
+                    event.set()
         for correlation_id in news.correlations:
             for event in self._waiting.get(correlation_id, ()):
                 event.set()

@@ -1,44 +1,50 @@
-"""Connections to the database, and what its errors mean.
+"""What the store asks of a database, and what the errors of any database mean.
 
-SQLite is used so that an acknowledged commit survives a power cut: write-ahead log, a sync
-with each commit, no memory mapping. Of all connections in all processes one at a time
-writes or moves the log into the file, under a lock of ours: SQLite before 3.51.3 can
-corrupt a database when two connections do that at the same moment (the WAL-reset bug).
+There are two: `database_sqlite` for one node and one file, `database_postgres` for any
+number of nodes. What differs between them is here and there, and nowhere else.
 """
 
 import contextlib
-import fcntl
-import os
 import sqlite3
-import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, make_url
 from sqlalchemy.engine.interfaces import DBAPICursor
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as SQLAlchemyTimeout
 
 from broker.core.errors import BrokerError, Permanent, Transient
 from broker.core.reasons import Reason
+from broker.core.submission import Committed
+from broker.ports import Clock
 
-_PAGE_BYTES = 8192  # a sealed 5 KB message and its receipt take one page each
-_CACHE_KIB = 64 * 1024
-_LOG_KEPT_BYTES = 64 * 1024 * 1024  # a log that grew in a storm is cut back to this
-_LOCK_POLL_S = 0.002
+try:
+    from psycopg import Error as PostgresError
+except ImportError:  # an extra, for those who scale out
+    PostgresError = sqlite3.Error  # type: ignore[misc,assignment]
 
-_PRAGMAS = (
-    f"page_size = {_PAGE_BYTES}",  # counts only for a new file
-    "journal_mode = WAL",
-    "synchronous = FULL",
-    "foreign_keys = ON",
-    "mmap_size = 0",
-    f"cache_size = -{_CACHE_KIB}",
-    f"journal_size_limit = {_LOG_KEPT_BYTES}",
-    "wal_autocheckpoint = 0",  # the writer does it, because SQLite hides an error in its own
-)
+DATABASE_ERRORS = (SQLAlchemyError, sqlite3.Error, PostgresError)
 
-DATABASE_ERRORS = (SQLAlchemyError, sqlite3.Error)
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """Bounds of the store.
+
+    ``busy_timeout_s``: wait for a lock that somebody else holds. ``statement_timeout_s``: no
+    statement takes longer (PostgreSQL). ``log_bytes_max``: a longer write-ahead log is moved
+    into the file between two batches (SQLite). ``password``: of the database's user.
+    """
+
+    batch_max: int = 256
+    queue_max: int = 2048
+    readers: int = 2
+    busy_timeout_s: float = 2.0
+    statement_timeout_s: float = 10.0
+    log_bytes_max: int = 16 * 1024 * 1024
+    password: str | None = field(default=None, repr=False)
 
 
 class StoreLost(Transient):
@@ -49,88 +55,88 @@ class StoreLost(Transient):
     """
 
 
-def database_file(url: str) -> Path:
-    """Return the file of an SQLite ``url``.
+class Interrupted(Transient):
+    """The transaction ended before it was to be committed: nothing was kept.
+
+    A connection that went, a deadlock: the same again may go through at once.
+    """
+
+
+class Database(Protocol):
+    """One database, as the store uses it. Its writing engine serves a single thread."""
+
+    node: str  # in whose name this process holds leases
+    patience: tuple[float, ...]  # seconds between attempts at what was `Interrupted`
+    clock: Clock  # the one that all nodes on this database share
+    writing: Engine
+
+    def reading(self) -> Engine:
+        """Return the engine of connections that cannot write and see one instant each time."""
+        ...
+
+    def migration(self) -> AbstractContextManager[Connection]:
+        """Return a transaction in which no other process changes the schema."""
+        ...
+
+    def transaction(self, conn: Connection) -> AbstractContextManager[None]:
+        """Return a transaction that writes, alone among all nodes, and commits at its end.
+
+        Raises:
+            Transient: whether it was committed is not known.
+        """
+        ...
+
+    def announce(self, conn: Connection, committed: Committed) -> None:
+        """Tell the other nodes, once this transaction is committed, whom it concerns."""
+        ...
+
+    def start_listening(self, tell: Callable[[Committed], None]) -> None:
+        """From now on ``tell`` what other nodes announce, until closed."""
+        ...
+
+    def broken(self, conn: Connection) -> bool:
+        """Whether the connection is of no more use."""
+        ...
+
+    def tidy(self, conn: Connection, written_bytes: int, *, idle: bool) -> bool:
+        """Do what is to be done between two transactions; False when it has to wait."""
+        ...
+
+    def close(self, *, sound: bool) -> None:
+        """Let go of the database; ``sound``: it did not fail."""
+        ...
+
+
+def open_database(url: str, settings: StoreSettings) -> Database:
+    """Return the database at ``url``.
 
     Raises:
-        Permanent: another database, or one in memory, which no restart would find again.
+        Permanent: there is no such kind of database, or it cannot be used.
     """
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite" or parsed.database in {None, "", ":memory:"}:
-        raise Permanent(Reason.INTERNAL, "store.url is not that of an SQLite file")
-    return Path(str(parsed.database))
+    # Each is imported by whoever uses it: PostgreSQL's driver need not be installed.
+    kind = kind_of(url)
+    if kind == "sqlite":
+        from broker.edge.database_sqlite import SqliteDatabase  # noqa: PLC0415
 
-
-def writing_engine(url: str, *, busy_timeout_s: float) -> Engine:
-    """Return the engine of the one connection that writes."""
-    return _engine(url, busy_timeout_s, begin="BEGIN IMMEDIATE", pragmas=_PRAGMAS, connections=1)
-
-
-def reading_engine(url: str, *, busy_timeout_s: float, connections: int) -> Engine:
-    """Return the engine of the connections that read; a write through them is an error."""
-    pragmas = (*_PRAGMAS, "query_only = ON")
-    return _engine(url, busy_timeout_s, begin="BEGIN", pragmas=pragmas, connections=connections)
-
-
-def _engine(
-    url: str, busy_timeout_s: float, *, begin: str, pragmas: tuple[str, ...], connections: int
-) -> Engine:
-    database_file(url)
-    engine = create_engine(
-        url,
-        hide_parameters=True,  # an error's text names the statement, never what was in it
-        pool_size=connections,
-        max_overflow=0,
-        connect_args={
-            "timeout": busy_timeout_s,
-            "isolation_level": None,  # transactions begin where we say so, and nowhere else
-            "check_same_thread": False,
-        },
+        return SqliteDatabase(url, settings)
+    if kind == "postgresql":
+        try:
+            from broker.edge.database_postgres import PostgresDatabase  # noqa: PLC0415
+        except ImportError as error:
+            detail = "PostgreSQL needs its driver: pip install 'fame-broker[postgres]'"
+            raise Permanent(Reason.INTERNAL, detail) from error
+        return PostgresDatabase(url, settings)
+    raise Permanent(
+        Reason.INTERNAL, "store.url is neither an SQLite file nor a PostgreSQL database"
     )
 
-    @event.listens_for(engine, "connect")
-    def configure(connection: sqlite3.Connection, _record: object) -> None:
-        for pragma in pragmas:
-            connection.execute(f"PRAGMA {pragma}")
 
-    @event.listens_for(engine, "begin")
-    def begin_transaction(connection: Any) -> None:  # noqa: ANN401 - SQLAlchemy's own
-        connection.exec_driver_sql(begin)
-
-    return engine
-
-
-class WriterLock:
-    """A lock between processes on writing one database, held for a transaction at a time.
-
-    It lets an operator's command write beside a running broker. It falls with its process.
-    """
-
-    def __init__(self, database: Path, timeout_s: float) -> None:
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        self._file = os.open(database.with_name(database.name + ".lock"), flags, 0o600)
-        self._timeout_s = timeout_s
-
-    def __enter__(self) -> None:
-        deadline = time.monotonic() + self._timeout_s
-        while True:
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise Transient(
-                        Reason.STORE_UNAVAILABLE, "another process is writing"
-                    ) from None
-                time.sleep(_LOCK_POLL_S)
-            else:
-                return
-
-    def __exit__(self, *_: object) -> None:
-        fcntl.flock(self._file, fcntl.LOCK_UN)
-
-    def close(self) -> None:
-        """Give the lock's file back."""
-        os.close(self._file)
+def kind_of(url: str) -> str:
+    """Return the kind of database that ``url`` names, or ``""``."""
+    try:
+        return make_url(url).get_backend_name()
+    except ArgumentError:
+        return ""
 
 
 def cursor_of(conn: Connection) -> DBAPICursor:
@@ -138,15 +144,12 @@ def cursor_of(conn: Connection) -> DBAPICursor:
     return conn.connection.cursor()
 
 
-def checkpoint(conn: Connection, mode: str = "PASSIVE") -> None:
-    """Move the log into the database file, as far as readers let it be moved.
-
-    SQLite's own automatic one ignores a failed sync and would later take the log's room
-    for new entries although the file does not hold the old ones.
-    """
-    raw = conn.connection.driver_connection
-    assert isinstance(raw, sqlite3.Connection)
-    raw.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
+def drop(conn: Connection) -> None:
+    """Let go of a connection that is of no more use, and of what its pool still has of it."""
+    with contextlib.suppress(*DATABASE_ERRORS):
+        conn.invalidate()
+    with contextlib.suppress(*DATABASE_ERRORS):
+        conn.close()
 
 
 @contextlib.contextmanager
@@ -155,13 +158,14 @@ def store_faults() -> Iterator[None]:
 
     Raises:
         Transient: full, locked or not reachable.
+        Interrupted: the connection went, or another transaction was in the way.
         StoreLost: see there.
         Permanent: anything else that the database says.
     """
     try:
         yield
     except DATABASE_ERRORS as error:
-        raise as_fault(error) from error
+        raise as_fault(error) from None  # PostgreSQL's own words hold values of the row
 
 
 def as_fault(error: Exception) -> BrokerError:
@@ -169,9 +173,18 @@ def as_fault(error: Exception) -> BrokerError:
     if isinstance(error, BrokerError):
         return error
     cause = error.orig if isinstance(error, DBAPIError) else error
-    name = getattr(cause, "sqlite_errorname", None)
-    if not isinstance(name, str):
-        return Permanent(Reason.INTERNAL, f"the database layer failed: {type(error).__name__}")
+    if isinstance(cause, sqlite3.Error):
+        name = getattr(cause, "sqlite_errorname", None)
+        if isinstance(name, str):
+            return _sqlite_fault(name)
+    elif isinstance(cause, PostgresError):
+        return _postgres_fault(cause.sqlstate, cause.diag.constraint_name, type(cause).__name__)
+    elif isinstance(error, SQLAlchemyTimeout):
+        return Transient(Reason.OVERLOADED, "no connection to the database is free")
+    return Permanent(Reason.INTERNAL, f"the database layer failed: {type(error).__name__}")
+
+
+def _sqlite_fault(name: str) -> BrokerError:
     if name in _FULL:
         return Transient(Reason.STORE_FULL, "the disk is full", retry_after_s=30)
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
@@ -187,3 +200,29 @@ def as_fault(error: Exception) -> BrokerError:
 _FULL = frozenset({"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"})
 _LOST = ("SQLITE_IOERR", "SQLITE_CORRUPT", "SQLITE_NOTADB")
 _UNREACHABLE = frozenset({"SQLITE_CANTOPEN", "SQLITE_PROTOCOL"})
+
+
+def _postgres_fault(state: str | None, constraint: str | None, kind: str) -> BrokerError:
+    """Return what a SQLSTATE means. None with an operational error: no server answered."""
+    if state is None:
+        if kind == "OperationalError":
+            return Interrupted(Reason.STORE_UNAVAILABLE, "the database is not reachable")
+        return Permanent(Reason.INTERNAL, f"the database layer failed: {kind}")
+    if state == _DISK_FULL:
+        return Transient(Reason.STORE_FULL, "the database's disk is full", retry_after_s=30)
+    if state in _ENDED or state[:2] in _ENDED_CLASSES:
+        return Interrupted(Reason.STORE_UNAVAILABLE, f"the transaction was ended: {state}")
+    if state in _TIMED_OUT:
+        return Transient(Reason.STORE_UNAVAILABLE, f"the database took too long: {state}")
+    if state[:2] in _SERVER_CLASSES:
+        detail = f"the database cannot serve now: {state}"
+        return Transient(Reason.STORE_UNAVAILABLE, detail, retry_after_s=5)
+    return Permanent(Reason.INTERNAL, f"the database refused: {state} {constraint or ''}".rstrip())
+
+
+_DISK_FULL = "53100"
+# Ended by an administrator, a crash or a start that is not over, or because this node slept.
+_ENDED = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03"})
+_ENDED_CLASSES = frozenset({"08", "40"})  # connection lost; deadlock or not serializable
+_TIMED_OUT = frozenset({"55P03", "57014", "25P04"})  # for a lock, a statement, a transaction
+_SERVER_CLASSES = frozenset({"53", "58"})  # out of something; the system it runs on

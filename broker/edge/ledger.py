@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, Integer, Select, func, literal_column, select
 
 from broker.core.identity import AgencyId
 from broker.core.ledger import canonical, first_fault, leaf_hash
@@ -95,20 +95,24 @@ def verify_ledger(conn: Connection) -> LedgerCheck:
     bad = first_fault((row.seq, row.leaf, row.entry) for row in rows)
     if bad is not None:
         return LedgerCheck(entries, *bad)
-    stray = conn.execute(_STRAY).scalar()
+    stray = conn.execute(_stray(conn)).scalar()
     if stray is not None:
         return LedgerCheck(entries, stray, "a message names this entry, which is about another")
     return LedgerCheck(entries)
 
 
-_about = ledger_table.alias("about")
-_STRAY = (
-    select(message.c.ledger_seq)
-    .outerjoin(_about, _about.c.seq == message.c.ledger_seq)
-    .where(
-        _about.c.entry.is_(None)
-        | (func.instr(_about.c.entry, func.cast(message.c.id, ledger_table.c.entry.type)) == 0)
+def _stray(conn: Connection) -> Select[int]:
+    """Return the query for a message whose entry does not hold its id."""
+    about = ledger_table.alias("about")
+    found: ColumnElement[int]
+    if conn.dialect.name == "postgresql":
+        found = literal_column("position(convert_to(message.id, 'UTF8') in about.entry)", Integer)
+    else:
+        found = func.instr(about.c.entry, func.cast(message.c.id, about.c.entry.type))
+    return (
+        select(message.c.ledger_seq)
+        .outerjoin(about, about.c.seq == message.c.ledger_seq)
+        .where(about.c.entry.is_(None) | (found == 0))
+        .order_by(message.c.ledger_seq)
+        .limit(1)
     )
-    .order_by(message.c.ledger_seq)
-    .limit(1)
-)

@@ -7,33 +7,33 @@ because the same message gets its first receipt.
 """
 
 import asyncio
-import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Self, TypeVar, cast
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 
-from broker.core.errors import Permanent
-from broker.core.reasons import Reason
 from broker.core.receipt import Issuer
 from broker.core.submission import Accepted, Committed, Place, Submission
 from broker.edge.accepting import Acceptance
 from broker.edge.database import (
+    DATABASE_ERRORS,
+    Database,
+    Interrupted,
     StoreLost,
-    WriterLock,
-    checkpoint,
-    database_file,
-    reading_engine,
+    StoreSettings,
+    drop,
+    open_database,
     store_faults,
-    writing_engine,
 )
 from broker.edge.ledger import Ledger, LedgerCheck, verify_ledger
 from broker.edge.migrations import migrate
 from broker.edge.sealing import KeyRing
-from broker.edge.writer import SIZE_BOUNDS, Counts, StoreSettings, Writer
+from broker.edge.writer import SIZE_BOUNDS, Counts, Writer
+from broker.ports import Clock
 
 __all__ = [
     "SIZE_BOUNDS",
@@ -65,13 +65,10 @@ class StoreStats:
 class Store:
     """The messages, decisions, deliveries, evidence and ledger of one broker."""
 
-    def __init__(
-        self, writer: Writer, readers: "_Readers", engine: Engine, lock: WriterLock
-    ) -> None:
+    def __init__(self, writer: Writer, readers: "_Readers", database: Database) -> None:
         self._writer = writer
         self._readers = readers
-        self._engine = engine
-        self._lock = lock
+        self._database = database
 
     @classmethod
     def open(
@@ -84,23 +81,27 @@ class Store:
             Permanent: it is not a store of this broker, or newer than this program.
         """
         settings = settings or StoreSettings()
-        file = database_file(url)
+        database = open_database(url, settings)
         try:
-            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            lock = WriterLock(file, settings.busy_timeout_s)
-        except OSError as error:
-            raise Permanent(Reason.INTERNAL, f"cannot open {file}: {error.strerror}") from error
-        engine = writing_engine(url, busy_timeout_s=settings.busy_timeout_s)
-        try:
-            with store_faults(), lock:
-                migrate(engine)
+            with store_faults():
+                migrate(database.migration())
         except BaseException:
-            engine.dispose()
-            lock.close()
+            database.close(sound=False)
             raise
-        writer = Writer(engine, lock, Acceptance(ring, issuer, engine.dialect), settings)
-        return cls(writer, _Readers(url, settings), engine, lock)
+        acceptance = Acceptance(ring, issuer, database.writing.dialect)
+        writer = Writer(database, acceptance, settings)
+        database.start_listening(writer.tell)
+        return cls(writer, _Readers(database, settings), database)
+
+    @property
+    def clock(self) -> Clock:
+        """The clock that all nodes of this store share."""
+        return self._database.clock
+
+    @property
+    def node(self) -> str:
+        """In whose name this process holds leases: unique among those that run."""
+        return self._database.node
 
     async def submit(
         self,
@@ -151,37 +152,48 @@ class Store:
     def _close(self) -> None:
         self._writer.stop()
         self._readers.close()
-        try:
-            with store_faults(), self._lock, self._engine.connect() as conn:
-                if self.lost is None:
-                    checkpoint(conn, "TRUNCATE")
-        finally:
-            # SQLite checkpoints once more when the last connection goes.
-            self._engine.dispose()
-            self._lock.close()
+        self._database.close(sound=self.lost is None)
 
 
 class _Readers:
     """Threads that read, each with its own connection."""
 
-    def __init__(self, url: str, settings: StoreSettings) -> None:
-        self._engine = reading_engine(
-            url, busy_timeout_s=settings.busy_timeout_s, connections=settings.readers
-        )
+    def __init__(self, database: Database, settings: StoreSettings) -> None:
+        self._database = database
+        self._engine = database.reading()
         self._threads = ThreadPoolExecutor(settings.readers, "store-reader")
         self._local = threading.local()
+        self._open: set[Connection] = set()
 
     async def run(self, query: Callable[[Connection], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, query)
 
     def _read(self, query: Callable[[Connection], T]) -> T:
+        for wait_s in self._database.patience:
+            try:
+                return self._once(query)
+            except Interrupted:
+                time.sleep(wait_s)
+        return self._once(query)
+
+    def _once(self, query: Callable[[Connection], T]) -> T:
         with store_faults():
             conn: Connection | None = getattr(self._local, "conn", None)
             if conn is None:
                 conn = self._local.conn = self._engine.connect()
-            with conn.begin():
-                return query(conn)
+                self._open.add(conn)
+            try:
+                with conn.begin():
+                    return query(conn)
+            except DATABASE_ERRORS:
+                if self._database.broken(conn):
+                    self._local.conn = None
+                    self._open.discard(conn)
+                    drop(conn)
+                raise
 
     def close(self) -> None:
         self._threads.shutdown()
+        for conn in self._open:
+            drop(conn)
         self._engine.dispose()

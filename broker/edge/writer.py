@@ -10,15 +10,15 @@ import bisect
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 
-from broker.core.errors import BrokerError, Fault, Rejection, Transient
+from broker.core.errors import BrokerError, Rejection, Transient
 from broker.core.reasons import Reason
 from broker.core.submission import Accepted, Committed, Submission
 from broker.edge import tables
@@ -26,11 +26,13 @@ from broker.edge.accepting import Acceptance, BulkInsert
 from broker.edge.crash import crash_point
 from broker.edge.database import (
     DATABASE_ERRORS,
+    Database,
+    Interrupted,
     StoreLost,
-    WriterLock,
+    StoreSettings,
     as_fault,
-    checkpoint,
     cursor_of,
+    drop,
     store_faults,
 )
 from broker.edge.ledger import Ledger
@@ -41,22 +43,7 @@ Listener = Callable[[Committed], None]
 
 SIZE_BOUNDS = (1, 4, 16, 64, 256)
 _GATHER_S = 0.004  # the sync of a disk takes about as long
-_LOG_BYTES_IDLE = 256 * 1024  # with nothing else to do; small steps, since a commit waits for one
 _ROW_BYTES = 4096  # what one job adds to the log besides bodies, roughly
-
-
-@dataclass(frozen=True, slots=True)
-class StoreSettings:
-    """Bounds of the store.
-
-    ``log_bytes_max``: a longer write-ahead log is moved into the file between two batches.
-    """
-
-    batch_max: int = 256
-    queue_max: int = 2048
-    readers: int = 2
-    busy_timeout_s: float = 2.0
-    log_bytes_max: int = 16 * 1024 * 1024
 
 
 @dataclass(slots=True, eq=False)
@@ -88,6 +75,7 @@ class Counts:
     submissions: int = 0
     acts: int = 0
     failed_batches: int = 0
+    interrupted: int = 0  # and tried again
     failed_checkpoints: int = 0
     commit_seconds: float = 0.0
     checkpoint_seconds: float = 0.0
@@ -106,21 +94,15 @@ class _Abandoned(Exception):
 class Writer:
     """Owns the writing connection. Jobs are put in from any thread and answered in bulk."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        lock: WriterLock,
-        acceptance: Acceptance,
-        settings: StoreSettings,
-    ) -> None:
+    def __init__(self, database: Database, acceptance: Acceptance, settings: StoreSettings) -> None:
         self.counts = Counts()
         self.lost: StoreLost | None = None
-        self._engine = engine
-        self._lock = lock
+        self._database = database
+        self._conn: Connection | None = None
         self._acceptance = acceptance
-        self._entries = BulkInsert(tables.ledger, engine.dialect, tuple(tables.ledger.c.keys()))
+        dialect = database.writing.dialect
+        self._entries = BulkInsert(tables.ledger, dialect, tuple(tables.ledger.c.keys()))
         self._settings = settings
-        self._log_bytes = 0
         self._in_company = False
         self._listeners: list[tuple[asyncio.AbstractEventLoop, Listener]] = []
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
@@ -174,13 +156,16 @@ class Writer:
         self._thread.join()
 
     def _run(self) -> None:
-        with self._engine.connect() as conn:
+        try:
             while batch := self._next_batch():
-                committed = self._commit(conn, batch)
+                committed = self._commit(batch)
                 self._answer(batch, committed)
                 self._in_company = len(batch) > 1
-                self._tidy(conn)
+                self._tidy(batch)
                 self.counts.cpu_seconds = time.thread_time()
+        finally:
+            if self._conn is not None:
+                self._conn.close()
 
     def _next_batch(self) -> list[Job]:
         """Wait for one job, then take what else is there. Empty: the end.
@@ -201,13 +186,14 @@ class Writer:
             self._queue.put(None)  # the end comes after this batch
         return batch
 
-    def _commit(self, conn: Connection, batch: list[Job]) -> Committed | None:
+    def _commit(self, batch: list[Job]) -> Committed | None:
+        """Commit ``batch``, again when it was interrupted, or give each job its fault."""
         if self.lost is not None:
             _fail(batch, self.lost)
             return None
         started = time.perf_counter()
         try:
-            committed = self._transact(conn, batch)
+            committed = self._commit_patiently(batch)
         except Exception as error:  # noqa: BLE001 - the top of the loop: the thread must live
             self.counts.failed_batches += 1
             fault = _fault_of(error)
@@ -218,14 +204,41 @@ class Writer:
         self._count(batch, time.perf_counter() - started)
         return committed
 
+    def _commit_patiently(self, batch: list[Job]) -> Committed:
+        for wait_s in self._database.patience:
+            try:
+                return self._commit_once(batch)
+            except Exception as error:
+                if not isinstance(_fault_of(error), Interrupted):
+                    raise
+                self.counts.interrupted += 1
+                time.sleep(wait_s)
+        return self._commit_once(batch)
+
+    def _commit_once(self, batch: list[Job]) -> Committed:
+        """Commit ``batch`` on the connection there is, or on a new one after it was lost."""
+        with store_faults():
+            if self._conn is None:
+                self._conn = self._database.writing.connect()
+            try:
+                return self._transact(self._conn, batch)
+            except BaseException:
+                if self._database.broken(self._conn):
+                    drop(self._conn)
+                    self._conn = None
+                raise
+
     def _transact(self, conn: Connection, batch: list[Job]) -> Committed:
-        with store_faults(), self._lock, conn.begin():
+        for job in batch:
+            job.value = job.error = None
+        with self._database.transaction(conn):
             ledger = Ledger.of(conn)
             self._accept(conn, ledger, [job for job in batch if isinstance(job.work, Submission)])
             for job in batch:
                 if not isinstance(job.work, Submission):
                     _run_act(conn, ledger, job)
             self._entries.run(conn, ledger.rows)
+            self._database.announce(conn, ledger.committed)
             crash_point("K9")
         crash_point("K10")
         return ledger.committed
@@ -270,10 +283,8 @@ class Writer:
         counts.commit_seconds += seconds
         counts.sizes[bisect.bisect_left(SIZE_BOUNDS, len(batch))] += 1
         for job in batch:
-            self._log_bytes += _ROW_BYTES
             if isinstance(job.work, Submission):
                 counts.submissions += 1
-                self._log_bytes += len(job.work.message.verified.raw)
             else:
                 counts.acts += 1
 
@@ -285,25 +296,36 @@ class Writer:
         if committed is not None and (committed.recipients or committed.correlations):
             for loop, listener in self._listeners:
                 loops.setdefault(loop, []).append(partial(listener, committed))
-        for loop, calls in loops.items():
-            with contextlib.suppress(RuntimeError):  # that loop is closed: nobody is waiting
-                loop.call_soon_threadsafe(_call_all, calls)
+        _call(loops)
 
-    def _tidy(self, conn: Connection) -> None:
-        """Move the log into the database file when it is long, or when there is time."""
-        bound = _LOG_BYTES_IDLE if self._queue.empty() else self._settings.log_bytes_max
-        if self.lost is not None or self._log_bytes < bound:
+    def tell(self, committed: Committed) -> None:
+        """Tell the listeners what another node committed. From any thread."""
+        for loop, listener in list(self._listeners):
+            _call({loop: [partial(listener, committed)]})
+
+    def _tidy(self, batch: Sequence[Job]) -> None:
+        if self.lost is not None or self._conn is None:
             return
         started = time.perf_counter()
+        written = sum(map(_bytes_of, batch))
         try:
-            with store_faults(), self._lock:
-                checkpoint(conn)
-            self._log_bytes = 0
+            if not self._database.tidy(self._conn, written, idle=self._queue.empty()):
+                self.counts.failed_checkpoints += 1
         except StoreLost as fault:
             self.lost = fault
-        except Fault:
-            self.counts.failed_checkpoints += 1  # a full disk: the log holds all, and grows
         self.counts.checkpoint_seconds += time.perf_counter() - started
+
+
+def _bytes_of(job: Job) -> int:
+    """Return what ``job`` adds to a log, roughly."""
+    body = len(job.work.message.verified.raw) if isinstance(job.work, Submission) else 0
+    return _ROW_BYTES + body
+
+
+def _call(loops: Mapping[asyncio.AbstractEventLoop, list[Callable[[], None]]]) -> None:
+    for loop, calls in loops.items():
+        with contextlib.suppress(RuntimeError):  # that loop is closed: nobody is waiting
+            loop.call_soon_threadsafe(_call_all, calls)
 
 
 def _attempt(conn: Connection, ledger: Ledger, act: Act[T]) -> T:
@@ -330,7 +352,7 @@ def _attempt(conn: Connection, ledger: Ledger, act: Act[T]) -> T:
         ledger.rewind(mark)
         if fault is None:
             raise
-        raise fault from error
+        raise fault from None
     cursor.execute("RELEASE act")
     return value
 

@@ -1,6 +1,8 @@
 """Submissions made by hand, and stores to put them in."""
 
+import asyncio
 import hashlib
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,6 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from lxml import etree
+from sqlalchemy import Connection, create_engine, inspect
 
 from broker.core.identity import AgencyId, MessageId, SubjectRef, SubmissionId
 from broker.core.message import Address, Header, ValidMessage, VerifiedMessage
@@ -21,8 +24,10 @@ from broker.core.receipt import Issuer
 from broker.core.signing import SigningKey, load_signing_key, sign_canonical
 from broker.core.submission import Submission
 from broker.edge.ids import new_id
+from broker.edge.ledger import Ledger
 from broker.edge.sealing import KeyRing
 from broker.edge.store import Store, StoreSettings
+from broker.edge.tables import metadata
 
 NOW = datetime(2026, 11, 20, 9, tzinfo=UTC)
 SENDER = AgencyId("sunderland-yot")
@@ -120,5 +125,43 @@ def open_store(
     return Store.open(url, ring=KeyRing([KEK]), issuer=issuer, settings=settings)
 
 
+def empty(url: str, *, schema: bool = False) -> None:
+    """Delete every row of a PostgreSQL database, or its ``schema`` with all in it."""
+    engine = create_engine(url)
+    with engine.begin() as conn:
+        if schema:
+            conn.exec_driver_sql("DROP SCHEMA public CASCADE")
+            conn.exec_driver_sql("CREATE SCHEMA public")
+        there = set(inspect(conn).get_table_names())
+        for table in reversed(metadata.sorted_tables):
+            if table.name in there:
+                conn.execute(table.delete())
+    engine.dispose()
+
+
 def sqlite_url(folder: Path) -> str:
     return f"sqlite:///{folder / 'fame.db'}"
+
+
+async def together(
+    store: Store, *jobs: Submission | Callable[[Connection, Ledger], object]
+) -> list[object]:
+    """Have ``jobs`` written in one transaction: they gather while another one is held up."""
+    gate, entered = threading.Event(), threading.Event()
+
+    def hold(_conn: Connection, _ledger: Ledger) -> None:
+        entered.set()
+        gate.wait(10)
+
+    held_up = asyncio.ensure_future(store.write(hold))
+    await asyncio.to_thread(entered.wait, 10)
+    waiting = [
+        asyncio.ensure_future(
+            store.submit(job) if isinstance(job, Submission) else store.write(job)
+        )
+        for job in jobs
+    ]
+    await asyncio.sleep(0)
+    gate.set()
+    await held_up
+    return await asyncio.gather(*waiting, return_exceptions=True)

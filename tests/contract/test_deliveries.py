@@ -1,6 +1,5 @@
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, update
@@ -20,7 +19,6 @@ from tests.contract.stores import (
     REFUSED,
     SENDER,
     open_store,
-    sqlite_url,
     submission,
 )
 
@@ -30,8 +28,8 @@ LEASE = 60_000
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    opened = open_store(sqlite_url(tmp_path))
+async def store(url: str) -> AsyncIterator[Store]:
+    opened = open_store(url)
     yield opened
     await opened.close()
 

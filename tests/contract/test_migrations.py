@@ -4,6 +4,8 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,10 +19,9 @@ from sqlalchemy import Connection, create_engine, inspect
 import broker
 from broker.core.errors import Permanent
 from broker.edge import migrations
-from broker.edge.database import writing_engine
+from broker.edge.database import Database, StoreSettings, open_database
 from broker.edge.migrations import HEAD, migrate
 from broker.edge.tables import metadata
-from tests.contract import stores
 
 PACKAGE = Path(broker.__file__).parent
 
@@ -36,85 +37,119 @@ def test_the_newest_version_is_the_one_the_program_asks_for() -> None:
     assert ScriptDirectory.from_config(config()).get_heads() == [HEAD]
 
 
-def test_migrating_makes_exactly_the_schema_that_the_tables_describe(tmp_path: Path) -> None:
-    engine = writing_engine(stores.sqlite_url(tmp_path), busy_timeout_s=1)
+@pytest.fixture
+def database(blank_url: str) -> Iterator[Database]:
+    opened = open_database(blank_url, StoreSettings())
+    yield opened
+    opened.close(sound=True)
 
-    migrate(engine)
 
-    with engine.connect() as conn:
+def test_migrating_makes_exactly_the_schema_that_the_tables_describe(database: Database) -> None:
+    migrate(database.migration())
+
+    with database.writing.connect() as conn:
         assert compare_metadata(MigrationContext.configure(conn), metadata) == []
-        migrated = definitions(conn)
-    engine.dispose()
-    plain = create_engine("sqlite://")
-    with plain.connect() as conn:
+        assert definitions(conn) == described(conn)
+
+
+def described(conn: Connection) -> dict[str, str]:
+    """Return what the tables alone would have made."""
+    if conn.dialect.name == "postgresql":
+        conn.exec_driver_sql("CREATE SCHEMA plain")
+        conn.exec_driver_sql("SET LOCAL search_path TO plain")
         metadata.create_all(conn)
-        assert definitions(conn) == migrated
+        made = definitions(conn)
+        conn.rollback()
+        return made
+    plain = create_engine("sqlite://")
+    with plain.connect() as other:
+        metadata.create_all(other)
+        made = definitions(other)
     plain.dispose()
+    return made
 
 
 def definitions(conn: Connection) -> dict[str, str]:
     """Return each table's and index's SQL: what `compare_metadata` compares, and all else."""
-    rows = conn.exec_driver_sql(
-        "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name != 'alembic_version'"
-    )
+    rows = conn.exec_driver_sql(_PG if conn.dialect.name == "postgresql" else _SQLITE)
     return {name: " ".join(sorted(sql.replace(",", " ").split())) for name, sql in rows}
 
 
-def test_migrating_twice_changes_nothing(tmp_path: Path) -> None:
-    engine = writing_engine(stores.sqlite_url(tmp_path), busy_timeout_s=1)
-    migrate(engine)
-    with engine.connect() as conn:
+_SQLITE = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name != 'alembic_version'"
+_PG = """
+SELECT indexname, replace(indexdef, current_schema() || '.', '') FROM pg_indexes
+ WHERE schemaname = current_schema() AND tablename != 'alembic_version'
+UNION ALL
+SELECT table_name || '.' || column_name,
+       concat_ws(' ', data_type, character_maximum_length, is_nullable, column_default)
+  FROM information_schema.columns
+ WHERE table_schema = current_schema() AND table_name != 'alembic_version'
+UNION ALL
+SELECT conrelid::regclass || ' ' || conname, pg_get_constraintdef(oid) FROM pg_constraint
+ WHERE connamespace = current_schema()::regnamespace AND conrelid != 0
+   AND conname != 'alembic_version_pkc'
+"""
+
+
+def test_migrating_twice_changes_nothing(database: Database) -> None:
+    migrate(database.migration())
+    with database.writing.connect() as conn:
         before = definitions(conn)
 
-    migrate(engine)
+    migrate(database.migration())
 
-    with engine.connect() as conn:
+    with database.writing.connect() as conn:
         assert definitions(conn) == before
-    engine.dispose()
 
 
-def test_each_version_can_be_taken_back_and_applied_again(tmp_path: Path) -> None:
-    engine = writing_engine(stores.sqlite_url(tmp_path), busy_timeout_s=1)
-    migrate(engine)
+def test_each_version_can_be_taken_back_and_applied_again(database: Database) -> None:
+    migrate(database.migration())
 
-    with engine.begin() as conn:
+    with database.writing.begin() as conn:
         command.downgrade(config(conn), "base")
         left = inspect(conn).get_table_names()
-    migrate(engine)
+    migrate(database.migration())
 
     assert left == ["alembic_version"]
-    with engine.connect() as conn:
+    with database.writing.connect() as conn:
         assert compare_metadata(MigrationContext.configure(conn), metadata) == []
-    engine.dispose()
 
 
-def test_a_database_newer_than_the_program_is_left_alone(tmp_path: Path) -> None:
-    engine = writing_engine(stores.sqlite_url(tmp_path), busy_timeout_s=1)
-    migrate(engine)
-    with engine.begin() as conn:
+def test_a_database_newer_than_the_program_is_left_alone(database: Database) -> None:
+    migrate(database.migration())
+    with database.writing.begin() as conn:
         conn.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
 
     with pytest.raises(Permanent, match="newer"):
-        migrate(engine)
-
-    engine.dispose()
+        migrate(database.migration())
 
 
-def test_a_database_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
-    engine = writing_engine(stores.sqlite_url(tmp_path), busy_timeout_s=1)
-    with engine.begin() as conn:
+def test_a_database_of_somebody_else_is_left_alone(database: Database) -> None:
+    with database.writing.begin() as conn:
         conn.exec_driver_sql("CREATE TABLE recipes (name TEXT)")
 
     with pytest.raises(Permanent, match="not the broker's"):
-        migrate(engine)
+        migrate(database.migration())
 
-    with engine.connect() as conn:
+    with database.writing.connect() as conn:
         assert inspect(conn).get_table_names() == ["recipes"]
-    engine.dispose()
 
 
-def test_a_failed_migration_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = writing_engine(stores.sqlite_url(tmp_path), busy_timeout_s=1)
+def test_of_two_that_migrate_at_once_one_waits_and_finds_it_done(blank_url: str) -> None:
+    databases = [open_database(blank_url, StoreSettings()) for _ in range(3)]
+
+    with ThreadPoolExecutor(len(databases)) as threads:
+        list(threads.map(lambda one: migrate(one.migration()), databases))
+
+    with databases[0].writing.connect() as conn:
+        assert compare_metadata(MigrationContext.configure(conn), metadata) == []
+    for one in databases:
+        one.close(sound=True)
+
+
+def test_a_failed_migration_leaves_nothing(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "migrations"
     shutil.copytree(Path(migrations.__file__).parent, folder)
     first = folder / "versions" / "0001_first.py"
@@ -122,11 +157,10 @@ def test_a_failed_migration_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(migrations, "_FOLDER", folder)
 
     with pytest.raises(LookupError):
-        migrate(engine)
+        migrate(database.migration())
 
-    with engine.connect() as conn:
+    with database.writing.connect() as conn:
         assert inspect(conn).get_table_names() == []
-    engine.dispose()
 
 
 def test_an_installed_package_finds_its_migrations(tmp_path: Path) -> None:
@@ -136,10 +170,11 @@ def test_an_installed_package_finds_its_migrations(tmp_path: Path) -> None:
     database = tmp_path / "fame.db"
     program = (
         "import sys; sys.path.insert(0, sys.argv[1]); sys.path.remove('')\n"
-        "from broker.edge.database import writing_engine\n"
+        "from broker.edge.database import StoreSettings, open_database\n"
         "from broker.edge import migrations\n"
         "assert migrations.__file__.startswith(sys.argv[1]), migrations.__file__\n"
-        "migrations.migrate(writing_engine('sqlite:///' + sys.argv[2], busy_timeout_s=1))\n"
+        "database = open_database('sqlite:///' + sys.argv[2], StoreSettings())\n"
+        "migrations.migrate(database.migration())\n"
     )
 
     subprocess.run(

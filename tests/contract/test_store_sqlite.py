@@ -10,14 +10,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from broker.core.errors import Permanent, Transient
 from broker.core.reasons import Reason
-from broker.edge.database import StoreLost, as_fault, reading_engine, store_faults, writing_engine
-from broker.edge.store import StoreSettings
+from broker.edge import tables
+from broker.edge.database import StoreLost, as_fault, store_faults
+from broker.edge.database_sqlite import reading_engine, writing_engine
+from broker.edge.ledger import Ledger
+from broker.edge.store import StoreSettings, verify_ledger
 from tests.contract import stores
-from tests.contract.stores import submission
+from tests.contract.stores import submission, together
 
 IMPATIENT = StoreSettings(busy_timeout_s=0.05)
 
@@ -147,6 +151,32 @@ async def test_the_log_is_moved_into_the_file_while_running(tmp_path: Path) -> N
     await store.close()
 
     assert grown > before + 1_000_000
+
+
+async def test_a_database_that_is_full_refuses_a_whole_batch_and_recovers(
+    tmp_path: Path,
+) -> None:
+    store = stores.open_store(stores.sqlite_url(tmp_path))
+
+    def bound(conn: Connection, pages: int) -> None:
+        conn.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+
+    def fill(conn: Connection, _ledger: Ledger) -> None:
+        row = {"seq": 10**6, "leaf": b"", "entry": bytes(1024 * 1024)}
+        conn.execute(tables.ledger.insert().values(**row))
+
+    pages = await store.read(lambda conn: conn.exec_driver_sql("PRAGMA page_count").scalar_one())
+    await store.write(lambda conn, _: bound(conn, pages + 20))
+
+    answers = await together(store, submission("m-1"), fill, submission("m-2"))
+    await store.write(lambda conn, _: bound(conn, 2**30))
+    again = await store.submit(submission("m-1"))
+
+    assert [type(answer) for answer in answers] == [Transient] * 3
+    assert {getattr(answer, "reason", None) for answer in answers} == {Reason.STORE_FULL}
+    assert not again.duplicate
+    assert (await store.read(verify_ledger)).fault == ""
+    await store.close()
 
 
 def test_a_folder_that_cannot_be_made_is_a_permanent_fault(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -36,7 +35,7 @@ from broker.edge.tokens import (
     _check_signature,
     mark_used,
 )
-from tests.contract.stores import open_store, sqlite_url
+from tests.contract.stores import open_store
 
 NOW = datetime(2026, 11, 20, 9, tzinfo=UTC)
 AT = int(NOW.timestamp())
@@ -370,8 +369,8 @@ def test_an_access_token_does_not_pass_for_an_assertion() -> None:
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    opened = open_store(sqlite_url(tmp_path))
+async def store(url: str) -> AsyncIterator[Store]:
+    opened = open_store(url)
     yield opened
     await opened.close()
 

@@ -1,10 +1,7 @@
 """Real services for the live tests: started once, when the first test asks, and always ended."""
 
 import asyncio
-import tempfile
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
@@ -14,7 +11,6 @@ from tests.live.services.kafka import (
     start_cluster,
     wait_until_well,
 )
-from tests.live.services.postgres import Postgres, external_server, start_server
 
 CLOSED_S = 3.0  # TLS takes its leave of the other side
 
@@ -46,20 +42,3 @@ async def no_socket_left() -> AsyncIterator[None]:
     while len(loop._selector.get_map()) > 1:  # type: ignore[attr-defined]  # one is the loop's own
         assert loop.time() < until, "a connection was not closed"
         await asyncio.sleep(0.01)
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    """A PostgreSQL with fsync on, or the one that ``DATABASE_URL`` names."""
-    with tempfile.TemporaryDirectory(prefix="fame-postgres-") as directory:
-        server = external_server() or start_server(Path(directory))
-        try:
-            yield server
-        finally:
-            server.stop()
-
-
-@pytest.fixture
-def postgres_url(postgres: Postgres) -> str:
-    """The URL of an empty database of the test's own, for SQLAlchemy."""
-    return postgres.database(f"test_{uuid4().hex}")

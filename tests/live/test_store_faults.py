@@ -21,7 +21,7 @@ import pytest
 
 from broker.core.errors import BrokerError, Transient
 from broker.core.reasons import Reason
-from broker.edge.database import reading_engine
+from broker.edge.database_sqlite import reading_engine
 from broker.edge.store import verify_ledger
 from tests.contract import stores
 from tests.contract.stores import submission

@@ -1,8 +1,9 @@
 """Bring a database to the schema that this program was written for."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy import Connection, inspect, text
 
 from broker.core.errors import Permanent
 from broker.core.reasons import Reason
@@ -12,13 +13,15 @@ _FOLDER = Path(__file__).parent
 _VERSION_TABLE = "alembic_version"
 
 
-def migrate(engine: Engine) -> None:
+def migrate(alone: AbstractContextManager[Connection]) -> None:
     """Make or migrate the schema, in one transaction; a current one costs one query.
+
+    ``alone`` is that transaction: no other process migrates meanwhile.
 
     Raises:
         Permanent: the database is newer than this program, or holds something else.
     """
-    with engine.begin() as conn:
+    with alone as conn:
         found = _version(conn)
         if found == HEAD:
             return

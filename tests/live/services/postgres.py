@@ -1,5 +1,6 @@
 """A real PostgreSQL that keeps what it acknowledged: fsync is on, as in earnest."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -55,6 +56,16 @@ class Postgres:
         with psycopg.connect(self.url.replace("+psycopg", ""), autocommit=True) as admin:
             admin.execute(f'CREATE DATABASE "{name}"'.encode())
         return f"{self.url.rpartition('/')[0]}/{name}"
+
+    def drop(self, url: str) -> None:
+        """Drop the database at ``url``, if the server is still there; who is in it is out."""
+        import psycopg
+
+        with (
+            contextlib.suppress(psycopg.OperationalError),
+            psycopg.connect(self.url.replace("+psycopg", ""), autocommit=True) as admin,
+        ):
+            admin.execute(f'DROP DATABASE "{url.rpartition("/")[2]}" WITH (FORCE)'.encode())
 
     def stop(self) -> None:
         """End it at once; it will have to recover. It ends its own children."""
