@@ -4,7 +4,9 @@ The order limits what a sender learns: until the signature has verified, nobody 
 whether an agency's system, message type or payload is known here.
 """
 
+from collections.abc import Callable
 from datetime import datetime
+from enum import Enum, auto
 
 from lxml import etree
 
@@ -20,6 +22,19 @@ from broker.core.schema import SchemaSet
 from broker.core.signature import Verifier
 
 
+class Step(Enum):
+    """What has been done with a submission, in this order."""
+
+    PARSED = auto()
+    VERIFIED = auto()
+    FRESH = auto()
+    VALIDATED = auto()
+
+
+def _unobserved(_step: Step) -> None:
+    pass
+
+
 def examine(  # noqa: PLR0913 - each is one fact that the answer depends on
     raw: bytes,
     *,
@@ -29,21 +44,27 @@ def examine(  # noqa: PLR0913 - each is one fact that the answer depends on
     verifier: Verifier,
     limits: Limits,
     now: datetime,
+    done: Callable[[Step], None] = _unobserved,
 ) -> ValidMessage:
     """Return ``raw`` as a valid message.
 
     ``peer_agencies`` are the agencies that whoever sent the bytes may speak for; ``None``
-    means a caller inside the broker, which is trusted.
+    means a caller inside the broker, which is trusted. ``done`` is told each step.
 
     Raises:
         Rejection: it is not one; the reason and the place say why.
     """
     received = receive(raw, limits, schemas)
+    done(Step.PARSED)
     sender = _sender(received, agencies)
     verified = _verify(received, sender, verifier, now)
+    done(Step.VERIFIED)
     _check_peer(verified.header, sender, peer_agencies)
     check_fresh(verified.header, limits, now)
-    return _validate(verified, schemas)
+    done(Step.FRESH)
+    valid = _validate(verified, schemas)
+    done(Step.VALIDATED)
+    return valid
 
 
 def _sender(received: ReceivedMessage, agencies: AgencyLookup) -> Agency:

@@ -1,8 +1,8 @@
 """A message taken out of the store again, as it was when it was accepted.
 
-Its signature was verified then and is not verified again: keys are revoked and run out, and
-that does not undo an acceptance. What is checked is that these are the bytes accepted, by
-the digest that the receipt and the ledger name.
+Its signature was verified then and is not verified again; whether its key still counts is
+asked where it is disclosed (`trust.withdrawn`). What is checked is that these are the bytes
+accepted, by the digest that the receipt and the ledger name.
 """
 
 from hashlib import sha256

@@ -4,6 +4,7 @@ Certificate-path libraries look neither at revocation nor at key strength, and a
 certificate is not even checked for its dates, so all three are checked here.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 from functools import lru_cache
 
@@ -49,3 +50,16 @@ def flaw(key: RegisteredKey, now: datetime) -> Reason | None:
     if not may_sign(key.certificate_der):
         return Reason.CERTIFICATE_NOT_VALID
     return None
+
+
+def withdrawn(keys: Iterable[RegisteredKey], fingerprint: str, now: datetime) -> Reason | None:
+    """Return why what was signed with a certificate earlier may not go on at ``now`` (ISP-1.2).
+
+    Whoever revokes a certificate, or takes it out of the register, says that its signatures
+    are not to be relied on. That it only ran out meanwhile takes nothing back.
+    """
+    for key in keys:
+        if key.fingerprint == fingerprint:
+            revoked = key.revoked_at is not None and key.revoked_at <= now
+            return Reason.CERTIFICATE_REVOKED if revoked else None
+    return Reason.CERTIFICATE_REVOKED

@@ -4,7 +4,7 @@
     K2  body partly read          K8  minimised                   K14 produced, not marked
     K3  parsed                    K9  before the commit           K15 consumed, not delivered
     K4  signature verified        K10 committed, no receipt yet   K16 delivered, not recorded
-    K5  replay checked            K11 receipt partly sent         K17 recorded, not acknowledged
+    K5  age checked               K11 receipt partly sent         K17 recorded, not acknowledged
     K6  payload validated         K12 delivery claimed            K18 checkpoint half written
 
 ``FAME_CRASH=K9:3`` kills the process with SIGKILL when it passes K9 for the third time.

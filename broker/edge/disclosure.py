@@ -1,8 +1,8 @@
 """The moment of disclosure: the rules are asked again, and the bytes are made ready.
 
-A message may have waited for days. Whatever was withdrawn meanwhile (an agency, a sharing
-protocol, a consent, one field of a clause) counts from then on. What was withheld at
-acceptance stays withheld.
+A message may have waited for days. Whatever was withdrawn meanwhile (an agency, its
+certificate, a sharing protocol, a consent, one field of a clause) counts from then on. What
+was withheld at acceptance stays withheld.
 """
 
 from dataclasses import dataclass, field, replace
@@ -25,6 +25,7 @@ from broker.core.reasons import Reason
 from broker.core.reopening import reopen
 from broker.core.schema import SchemaSet
 from broker.core.signing import SigningKey, sign_envelope
+from broker.core.trust import withdrawn
 from broker.edge import deliveries
 from broker.edge.deliveries import Held
 from broker.edge.intake import Registers
@@ -103,7 +104,8 @@ class Discloser:
             return self._unless_expired(held) or Ready(
                 raw, reduced=False, register_digest="", authority="report"
             )
-        message = reopen(raw, held.digest, self.schemas)
+        signer = await self.store.read(lambda conn: _signer(conn, held))
+        message = reopen(raw, held.digest, self.schemas, signer=signer)
         consents = await self.consents.held(held.subject_ref)
         register = self.registers.current
         # The clock is read after the facts, and nothing is awaited between the decision and
@@ -111,16 +113,14 @@ class Discloser:
         expired = self._unless_expired(held)
         if expired is not None:
             return expired
-        decision = decide(
-            message,
-            held.recipient,
-            register,
-            consents,
-            self.clock.now(),
-            schemas=self.schemas,
-        )
+        now = self.clock.now()
+        decision = decide(message, held.recipient, register, consents, now, schemas=self.schemas)
         if not isinstance(decision, Permitted):
             return Withdrawn(DeliveryState.REFUSED, decision.reason)
+        # What is permitted has a sender that is registered.
+        revoked = withdrawn(register.agencies[held.sender].keys, signer, now)
+        if revoked is not None:
+            return Withdrawn(DeliveryState.REFUSED, revoked)
         if _as_accepted(held, register, decision):
             reduced = None if held.reduced is None else key.open(held.reduced, *_context(held))
             return Ready(
@@ -129,7 +129,7 @@ class Discloser:
                 register_digest=register.digest,
                 authority=_authority(decision),
             )
-        return await self._anew(held, key, message, register, decision)
+        return self._anew(held, key, message, register, decision)
 
     def _unless_expired(self, held: Held) -> Withdrawn | None:
         if held.expires_at > millis(self.clock.now()):
@@ -138,7 +138,7 @@ class Discloser:
         reason = Reason.NOT_COLLECTED if collected else Reason.ATTEMPTS_EXHAUSTED
         return Withdrawn(DeliveryState.EXPIRED, reason)
 
-    async def _anew(
+    def _anew(
         self,
         held: Held,
         key: DataKey,
@@ -148,8 +148,6 @@ class Discloser:
     ) -> Ready:
         """Return what today's clause leaves of what was left at acceptance."""
         told = partial(Ready, register_digest=register.digest, authority=_authority(decision))
-        signer = await self.store.read(lambda conn: _signer(conn, held))
-        message = replace(message, verified=replace(message.verified, signer=signer))
         then = None if held.reduced is None else key.open(held.reduced, *_context(held))
         body = self._reduce(message, decision)
         if then is not None:

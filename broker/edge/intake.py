@@ -17,7 +17,7 @@ from broker.core.agency import MAILBOX, AgencyLookup
 from broker.core.consent import Consent
 from broker.core.decision import asks_consent, decide
 from broker.core.errors import Rejection
-from broker.core.examine import examine
+from broker.core.examine import Step, examine
 from broker.core.identity import AgencyId, SubjectRef, SubmissionId
 from broker.core.limits import Limits
 from broker.core.message import Address, Header, ValidMessage
@@ -43,8 +43,7 @@ Also = Callable[[Connection, Ledger], object]
 # Below this, handing over to a thread costs more than examining (0.2 ms) blocks the loop.
 THREAD_FROM_BYTES: Final = 64 * 1024
 
-# Examining is pure: between its steps there is nothing that a crash could leave behind.
-_EXAMINED: Final = ("K3", "K4", "K5", "K6")
+_POINTS: Final = {Step.PARSED: "K3", Step.VERIFIED: "K4", Step.FRESH: "K5", Step.VALIDATED: "K6"}
 
 
 class Registers(Protocol):
@@ -188,8 +187,6 @@ class Intake:
             message = await loop.run_in_executor(
                 self.threads, self._examined, body, peer, agencies, now
             )
-        for point in _EXAMINED:
-            crash_point(point)
         self.metrics.examine.observe(time.perf_counter() - started)
         return message
 
@@ -204,6 +201,7 @@ class Intake:
             verifier=self.verifier,
             limits=self.limits,
             now=now,
+            done=_examined,
         )
 
     async def _gather(self, message: ValidMessage) -> _Facts:
@@ -270,6 +268,10 @@ class Intake:
             await task.follow()
         self.metrics.commit.observe(time.perf_counter() - started)
         return accepted
+
+
+def _examined(step: Step) -> None:
+    crash_point(_POINTS[step])
 
 
 def resolve(

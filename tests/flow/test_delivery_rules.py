@@ -50,7 +50,18 @@ def run_out_protocol(w: World) -> None:
     w.clock.at += timedelta(days=3650)
 
 
+def revoke_certificate(w: World) -> None:
+    (key,) = w.registers.current.agencies[SCHOOL].keys
+    w.registers.change_agency(SCHOOL, keys=(replace(key, revoked_at=w.clock.at),))
+
+
+def unregister_certificate(w: World) -> None:
+    w.registers.change_agency(SCHOOL, keys=())
+
+
 CHANGES = [
+    (revoke_certificate, Reason.CERTIFICATE_REVOKED),
+    (unregister_certificate, Reason.CERTIFICATE_REVOKED),
     (suspend_recipient, Reason.AGENCY_SUSPENDED),
     (suspend_sender, Reason.AGENCY_SUSPENDED),
     (revoke_protocol, Reason.TYPE_NOT_COVERED),
@@ -96,6 +107,23 @@ async def test_what_is_withdrawn_before_it_is_collected_is_not_handed_out(
         with pytest.raises(Rejection) as gone:
             await w.service.disclose(delivery_id, CSC)
         assert gone.value.reason is Reason.NOT_FOUND
+
+
+async def test_a_certificate_that_ran_out_or_was_replaced_meanwhile_stops_nothing(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path) as w:
+        council = w.push_to(CSC)
+        sent = await w.send("Referral", SCHOOL, CSC, expires_at=NOW + timedelta(days=30))
+
+        (old,) = w.registers.current.agencies[SCHOOL].keys
+        (new,) = w.registers.current.agencies[CSC].keys  # any other will do
+        w.registers.change_agency(SCHOOL, keys=(new, replace(old, valid_until=w.clock.at)))
+        w.clock.at += timedelta(days=1)
+        await w.settle()
+
+        assert len(council.given) == 1
+        assert (await w.row(sent))["state"] == "delivered"
 
 
 async def test_what_is_withdrawn_after_the_first_reading_is_not_read_a_second_time(

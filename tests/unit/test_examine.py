@@ -1,3 +1,5 @@
+import contextlib
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -5,7 +7,7 @@ import pytest
 
 from broker.core.agency import AgencyLookup, System
 from broker.core.errors import Rejection
-from broker.core.examine import examine
+from broker.core.examine import Step, examine
 from broker.core.identity import AgencyId
 from broker.core.limits import LIMITS
 from broker.core.message import ReceivedMessage, ValidMessage
@@ -43,7 +45,17 @@ def made(**changes: object) -> bytes:
     return sign_envelope(build_envelope(changed, content), signing_key())
 
 
-def among(agencies: AgencyLookup, raw: bytes = RAW) -> ValidMessage:
+def steps(raw: bytes) -> list[Step]:
+    """Return what an observer was told before the end, good or bad."""
+    told: list[Step] = []
+    with contextlib.suppress(Rejection):
+        among(AGENCIES, raw, told.append)
+    return told
+
+
+def among(
+    agencies: AgencyLookup, raw: bytes = RAW, done: Callable[[Step], None] | None = None
+) -> ValidMessage:
     return examine(
         raw,
         peer_agencies=None,
@@ -52,7 +64,16 @@ def among(agencies: AgencyLookup, raw: bytes = RAW) -> ValidMessage:
         verifier=ProfileVerifier(),
         limits=LIMITS,
         now=NOW,
+        **({} if done is None else {"done": done}),
     )
+
+
+def test_an_observer_is_told_each_step_once_it_is_done_and_none_that_failed() -> None:
+    assert steps(RAW) == [Step.PARSED, Step.VERIFIED, Step.FRESH, Step.VALIDATED]
+    assert steps(made(message_type="Unknown")) == [Step.PARSED, Step.VERIFIED, Step.FRESH]
+    assert steps(made(created_at=NOW - timedelta(days=400))) == [Step.PARSED, Step.VERIFIED]
+    assert steps(RAW.replace(b"CreatedAt>20", b"CreatedAt>21", 1)) == [Step.PARSED]
+    assert steps(RAW[:-9]) == []
 
 
 def test_a_valid_message_holds_what_was_signed_and_nothing_else() -> None:

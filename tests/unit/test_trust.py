@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from broker.core.agency import registered_key
 from broker.core.reasons import Reason
-from broker.core.trust import flaw, may_sign, strong
+from broker.core.trust import flaw, may_sign, strong, withdrawn
 from tests.unit.signing_world import NOW, key
 from tests.vectors.make_keys import certificate_of
 from tests.vectors.signer import private_key
@@ -78,3 +78,22 @@ def test_a_certificate_that_says_nothing_of_its_use_may_sign() -> None:
     plain = builder.sign(private_key("sender-p256"), hashes.SHA256())
 
     assert flaw(registered_key(plain.public_bytes(Encoding.PEM)), NOW) is None
+
+
+def test_what_was_signed_waits_in_vain_once_its_certificate_is_revoked() -> None:
+    registered = replace(KEY, revoked_at=NOW)
+
+    assert withdrawn([registered], KEY.fingerprint, NOW - INSTANT) is None
+    assert withdrawn([registered], KEY.fingerprint, NOW) is Reason.CERTIFICATE_REVOKED
+
+
+def test_a_certificate_that_is_not_registered_any_more_counts_as_revoked() -> None:
+    assert withdrawn([], KEY.fingerprint, NOW) is Reason.CERTIFICATE_REVOKED
+    others = [key("sender-p256")]
+    assert withdrawn(others, KEY.fingerprint, NOW) is Reason.CERTIFICATE_REVOKED
+
+
+def test_that_a_certificate_ran_out_or_another_was_revoked_takes_nothing_back() -> None:
+    keys = [replace(key("sender-p256"), revoked_at=NOW), replace(KEY, valid_until=NOW)]
+
+    assert withdrawn(keys, KEY.fingerprint, NOW + INSTANT) is None
