@@ -11,10 +11,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from fastapi import FastAPI
 from sqlalchemy import text
 
@@ -29,7 +28,7 @@ from broker.core.receipt import Issuer
 from broker.core.schema import SchemaSet
 from broker.core.signature import ProfileVerifier, Verifier
 from broker.core.signature_signxml import SignxmlVerifier
-from broker.core.signing import SigningKey, load_signing_key, sign_canonical
+from broker.core.signing import SigningKey, sign_canonical
 from broker.edge import telemetry
 from broker.edge.admission import Admission, Quotas
 from broker.edge.answers import Answers
@@ -40,20 +39,25 @@ from broker.edge.consent_notices import Notices
 from broker.edge.consent_service import ConsentService
 from broker.edge.consents import ConsentRegister
 from broker.edge.database import kind_of
+from broker.edge.database_sqlite import database_file
 from broker.edge.delivery_runtime import DeliveryRuntime, DeliverySettings
 from broker.edge.disclosure import Discloser, Keys
 from broker.edge.http import BrokerApp, make_api, openapi
 from broker.edge.intake import Intake, Secrets
+from broker.edge.key_files import read_file, receipt_key, token_key
 from broker.edge.metrics import Metrics, Rows
+from broker.edge.naming import OwnName
 from broker.edge.outcomes import Recorder
+from broker.edge.outgoing import SplitOutgoing
 from broker.edge.peers import Directory, Peers
 from broker.edge.registers import RegisterHolder
 from broker.edge.reports import Reporter
+from broker.edge.route_service import RouteService
 from broker.edge.routes.callers import Callers
 from broker.edge.routes.consents import consent_routes
 from broker.edge.routes.mailbox import mailbox_routes
 from broker.edge.routes.messages import message_routes
-from broker.edge.routes.operator import operator_routes
+from broker.edge.routes.operator import operator_routes, route_routes
 from broker.edge.routes.system import About, Check, openapi_route, system_routes
 from broker.edge.routes.tokens import token_routes
 from broker.edge.schemas import load_schemas
@@ -65,6 +69,9 @@ from broker.edge.tokens import TokenKey, TokenService
 from broker.edge.transport import InProcessTransport
 from broker.edge.watching import RegisterWatch
 from broker.ports import Clock, Consents
+
+if TYPE_CHECKING:
+    from broker.edge.kafka import KafkaOutgoing
 
 BODIES_BYTES_MAX = 256 * 1024 * 1024  # of submissions in flight, together
 LANE_MAX = 64  # dispatches that wait for one recipient's worker
@@ -88,16 +95,19 @@ class Parts:
     consents: Consents
     store: Store
     metrics: Metrics
+    name: OwnName
 
 
-def load_parts(config: BrokerConfig, clock: Clock | None = None) -> Parts:
-    """Return the parts that ``config`` describes.
+def load_parts(
+    config: BrokerConfig, clock: Clock | None = None, *, kind: str | None = None
+) -> Parts:
+    """Return the parts that ``config`` describes; ``kind`` is that of a worker without HTTP.
 
     Raises:
         Permanent: a file is missing or cannot be used; the words name it.
     """
     broker = AgencyId(config.broker.id)
-    key = _receipt_key(config.keys.receipt_key_file, config.keys.receipt_cert_file)
+    key = receipt_key(config.keys.receipt_key_file, config.keys.receipt_cert_file)
     issuer = Issuer(broker, partial(_signed, key), sandbox=config.broker.sandbox)
     ring = KeyRing.load(config.keys.kek_file)
     pseudonym = read_key(config.keys.pseudonym_file)
@@ -122,7 +132,14 @@ def load_parts(config: BrokerConfig, clock: Clock | None = None) -> Parts:
         consents=ConsentRegister(store),
         store=store,
         metrics=Metrics(),
+        name=OwnName(kind or "serve", _embedded(config, kind)),
     )
+
+
+def _embedded(config: BrokerConfig, kind: str | None) -> Path | None:
+    """Return the file whose first broker has a lasting name; workers have none."""
+    own = kind is None and kind_of(config.store.url) == "sqlite"
+    return database_file(config.store.url) if own else None
 
 
 def store_settings(section: StoreSection) -> StoreSettings:
@@ -133,7 +150,7 @@ def store_settings(section: StoreSection) -> StoreSettings:
     """
     password = None
     if kind_of(section.url) == "postgresql" and section.password_file.exists():
-        password = _read(section.password_file).decode().strip()
+        password = read_file(section.password_file).decode().strip()
     return StoreSettings(
         batch_max=section.batch_max,
         queue_max=section.queue_max,
@@ -154,6 +171,7 @@ class Workers:
     examine: ThreadPoolExecutor
     watch: RegisterWatch
     ways: Ways
+    kafka: "KafkaOutgoing | None"
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -161,9 +179,14 @@ class Workers:
         config, store = self.parts.config, self.parts.store
         async with AsyncExitStack() as stack:
             stack.callback(self.examine.shutdown)
+            stack.callback(self.parts.name.close)
             stack.push_async_callback(store.close)
             stack.push_async_callback(self.ways.aclose)
             store.on_commit(self.answers.committed)
+            if self.kafka is not None:
+                stack.push_async_callback(self.kafka.aclose)
+                measuring = asyncio.create_task(self.kafka.watch(config.kafka.watch_s))
+                stack.push_async_callback(_ended, measuring)
             await self.delivery.start()
             stack.push_async_callback(self.delivery.stop, float(config.http.shutdown_s))
             if config.registers.reload_s:
@@ -182,19 +205,21 @@ def build(config: BrokerConfig, clock: Clock | None = None) -> BrokerApp:
         Transient: the database is locked or not reachable.
     """
     parts = load_parts(config, clock)
-    ways = _ways(parts)
+    ways = make_ways(parts)
+    delivery, kafka = _delivery(parts, ways)
     workers = Workers(
         parts=parts,
         answers=Answers(),
-        delivery=_delivery(parts, ways),
+        delivery=delivery,
+        kafka=kafka,
         examine=ThreadPoolExecutor(config.http.examine_threads, "examine"),
         watch=RegisterWatch(parts.registers, config.registers.protocols_dir),
         ways=ways,
     )
     directory = Directory(parts.registers)
-    key = TokenKey(_token_key(config.keys.token_key_file))
+    key = TokenKey(token_key(config.keys.token_key_file))
     tokens = TokenService(directory, key, config.broker.url, config.http.token_lifetime_s)
-    peers = Peers(directory, tokens, config.http.proxies, config.http.proxy_fingerprints)
+    peers = Peers(directory, tokens, config.http.proxies)
     _watch_register(parts)
     api = _api(workers, peers, tokens)
     return BrokerApp(api, _submitting(workers, peers), workers.running)
@@ -260,12 +285,14 @@ def _api(workers: Workers, peers: Peers, tokens: TokenService) -> FastAPI:
         mailbox_routes(service),
         operator_routes(service, workers.watch.reload),
         consent_routes(_consents(workers)),
+        route_routes(_route_service(workers)),
         token_routes(tokens, peers, parts.store, parts.clock, parts.metrics),
         system_routes(
             about,
             parts.metrics,
             publisher(parts.store, parts.clock, parts.metrics),
             _checks(parts),
+            _notes(workers),
         ),
     ):
         api.include_router(router)
@@ -305,7 +332,8 @@ def server(config: BrokerConfig, app: BrokerApp) -> uvicorn.Server:
     )
 
 
-def _delivery(parts: Parts, ways: Ways) -> DeliveryRuntime:
+def make_attempts(parts: Parts, ways: Ways) -> Attempts:
+    """Return what makes attempts in the name of this process."""
     config = parts.config.delivery
     reporter = Reporter(parts.broker, parts.secrets.broker, parts.schemas)
     discloser = Discloser(
@@ -323,7 +351,7 @@ def _delivery(parts: Parts, ways: Ways) -> DeliveryRuntime:
         backoff_s_max=config.backoff_s_max,
         timeout_s=config.timeout_s,
     )
-    attempts = Attempts(
+    return Attempts(
         store=parts.store,
         discloser=discloser,
         recorder=Recorder(parts.issuer, reporter, parts.ring, parts.clock),
@@ -331,14 +359,34 @@ def _delivery(parts: Parts, ways: Ways) -> DeliveryRuntime:
         clock=parts.clock,
         patience=patience,
         rng=random.SystemRandom(),
-        owner=parts.store.node,
+        owner=parts.name.name,
         observe=parts.metrics.attempted,
     )
+
+
+def _delivery(parts: Parts, ways: Ways) -> "tuple[DeliveryRuntime, KafkaOutgoing | None]":
+    """Return what delivers here and, with that transport, what sends to Kafka."""
+    config = parts.config.delivery
     settings = DeliverySettings(config.lease_s, config.poll_s, config.per_recipient_max)
-    return DeliveryRuntime(attempts, InProcessTransport(lane_max=LANE_MAX), settings)
+    attempts = make_attempts(parts, ways)
+    here = InProcessTransport(lane_max=LANE_MAX)
+    if config.transport == "in-process":
+        return DeliveryRuntime(attempts, here, settings), None
+    from broker.app_kafka import kafka_outgoing  # noqa: PLC0415 - its library is an extra
+
+    away = kafka_outgoing(
+        parts.config,
+        attempts,
+        on_room=lambda recipient: runtime.relay.wake((recipient,)),
+        observe=parts.metrics.carried,
+    )
+    words = "Records of a topic that its workers have not dealt with."
+    parts.metrics.ask("fame_transport_lag_records", words, "route", away.behind)
+    runtime = DeliveryRuntime(attempts, here, settings, SplitOutgoing(parts.registers, here, away))
+    return runtime, away
 
 
-def _ways(parts: Parts) -> Ways:
+def make_ways(parts: Parts) -> Ways:
     """Return the ways to recipients, to whom the broker shows its server's certificate."""
     config, key = parts.config, parts.secrets.broker
     return Ways(
@@ -378,31 +426,6 @@ def _signed(key: SigningKey, canonical: bytes) -> bytes:
     return sign_canonical(canonical, key)
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise Permanent(Reason.INTERNAL, f"cannot read {path}: {error.strerror}") from error
-
-
-def _receipt_key(key: Path, certificate: Path) -> SigningKey:
-    try:
-        return load_signing_key(_read(key), _read(certificate))
-    except ValueError as error:
-        detail = f"{key} and {certificate} are no pair of a key and its certificate"
-        raise Permanent(Reason.INTERNAL, detail) from error
-
-
-def _token_key(path: Path) -> EllipticCurvePrivateKey:
-    try:
-        key = load_pem_private_key(_read(path), password=None)
-    except (ValueError, TypeError) as error:
-        raise Permanent(Reason.INTERNAL, f"{path} is not a private key") from error
-    if not isinstance(key, EllipticCurvePrivateKey):
-        raise Permanent(Reason.INTERNAL, f"{path} is not an ECDSA key on P-256")
-    return key
-
-
 def _checks(parts: Parts) -> dict[str, Check]:
     """Return what must hold for the broker to take messages. All of it is cheap.
 
@@ -422,6 +445,30 @@ def _checks(parts: Parts) -> dict[str, Check]:
     if kind_of(parts.config.store.url) == "sqlite":
         return {"database": database, "disk": disk}
     return {"database": database}
+
+
+def _notes(workers: Workers) -> dict[str, Check]:
+    """Return what is worth knowing though messages are taken without it."""
+    kafka = workers.kafka
+    if kafka is None:
+        return {}
+
+    async def cluster() -> None:
+        if not kafka.reachable:
+            raise Transient(Reason.TRANSPORT_UNAVAILABLE)
+
+    return {"kafka": cluster}
+
+
+def _route_service(workers: Workers) -> RouteService:
+    parts = workers.parts
+    return RouteService(
+        store=parts.store,
+        registers=parts.registers,
+        outgoing=workers.delivery.outgoing,
+        cluster=workers.kafka,
+        clock=parts.clock,
+    )
 
 
 def _watch_register(parts: Parts) -> None:

@@ -106,10 +106,6 @@ class HttpSection(_Section):
         default=(),
         description="networks of TLS proxies whose Client-Cert header (RFC 9440) is believed",
     )
-    proxy_fingerprints: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...] = Field(
-        default=(),
-        description="SHA-256 of the certificates those proxies show; none: the address will do",
-    )
     token_lifetime_s: int = Field(
         default=300, ge=30, le=600, description="how long a bearer token is good"
     )
@@ -213,6 +209,10 @@ class LimitsSection(_Section):
 class DeliverySection(_Section):
     """How messages are handed over."""
 
+    transport: Literal["in-process", "kafka"] = Field(
+        default="in-process",
+        description='"in-process", or "kafka": `fame deliver` takes what is not for a mailbox',
+    )
     attempts_max: int = Field(default=12, ge=1, le=1000, description="then: undeliverable")
     backoff_s_first: float = Field(
         default=1.0, gt=0, le=3600, description="wait after the first failure; doubles, with jitter"
@@ -230,6 +230,70 @@ class DeliverySection(_Section):
     )
     lease_s: float = Field(
         default=60.0, gt=0, le=3600, description="an attempt not ended by then may be made again"
+    )
+
+
+class KafkaSection(_Section):
+    """The cluster between `fame serve` and `fame deliver`; counts with that transport only."""
+
+    bootstrap: str = Field(
+        default="", description="host:port of several nodes, with commas: one alone may be down"
+    )
+    ca_file: Path = Field(
+        default=Path("keys/kafka/ca.cert.pem"),
+        description="authority of the nodes' certificates; there is no way in without TLS",
+    )
+    identity: Literal["scram", "tls"] = Field(
+        default="scram", description='"scram" (a password) or "tls" (a client certificate)'
+    )
+    identity_dir: Path = Field(
+        default=Path("keys/kafka"),
+        description="holds PRINCIPAL.password, or PRINCIPAL.cert.pem and PRINCIPAL.key.pem",
+    )
+    principal: str = Field(default="fame-broker", description="who this broker is to the cluster")
+    worker_principal: str = Field(
+        default="fame-deliver-{agency}", description="who the worker of an agency is to it"
+    )
+    client_id: str = Field(default="fame", description="begins the name of each client in its logs")
+    topics_file: Path = Field(
+        default=Path("topics.toml"), description="the topics as data: see deploy/kafka/topics.toml"
+    )
+    agency_keys_dir: Path = Field(
+        default=Path("agencies"),
+        description="a worker opens its records with AGENCY/encryption*.key.pem from here",
+    )
+    lane_max: int = Field(
+        default=256,
+        ge=1,
+        le=100_000,
+        description="records of one topic that its workers have not dealt with; more wait here",
+    )
+    window_max: int = Field(
+        default=64, ge=1, le=10_000, description="records that one worker has in work at a time"
+    )
+    watch_s: float = Field(
+        default=1.0,
+        gt=0,
+        le=60,
+        description="ask the cluster this often how far workers are behind",
+    )
+    request_s: float = Field(
+        default=5.0, gt=0, le=120, description="one request to one node, then another is asked"
+    )
+    send_s: float = Field(
+        default=15.0, gt=0, le=300, description="one record, all retries; then the outbox has it"
+    )
+    session_s: float = Field(
+        default=10.0, ge=1, le=300, description="a worker silent for this long loses its partitions"
+    )
+    poll_s: float = Field(
+        default=300.0,
+        ge=1,
+        le=3600,
+        description="a worker that takes nothing for this long does too",
+    )
+    fetch_bytes_max: int = Field(
+        default=16 * 1024 * 1024, ge=1024, description="read ahead by one worker"
     )
 
 
@@ -251,6 +315,7 @@ class BrokerConfig(_Section):
     registers: RegistersSection = RegistersSection()
     limits: LimitsSection = LimitsSection()
     delivery: DeliverySection = DeliverySection()
+    kafka: KafkaSection = KafkaSection()
     signature: SignatureSection = SignatureSection()
 
 

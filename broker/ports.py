@@ -5,7 +5,7 @@ PostgreSQL and Kafka between them. One suite in tests/contract runs against ever
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -49,14 +49,31 @@ class Dispatch:
     lease_until: datetime
 
 
-class Transport(Protocol):
-    """Carries dispatches from the relay to the workers of each recipient.
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A dispatch that reached a worker.
+
+    ``body`` is what travelled beside it, opened; None inside one process, where nothing
+    has to. ``place`` is the transport's own mark of where it stood.
+    """
+
+    dispatch: Dispatch
+    body: bytes | None = field(repr=False, default=None)
+    place: object = field(repr=False, compare=False, default=None)
+
+
+class Outgoing(Protocol):
+    """The relay's end of a transport.
 
     At least once, in order for each (recipient, order key), and bounded: a recipient that
     takes nothing fills its own lane and nobody else's. Losing a dispatch is harmless: its
     lease runs out and the relay sends it again. The outbox, not the transport, is the
     promise.
     """
+
+    def remote(self, recipient: AgencyId) -> bool:
+        """Say whether the worker of ``recipient`` is another process, which takes over leases."""
+        ...
 
     def room(self, recipient: AgencyId) -> int:
         """Return how many more dispatches the lane of ``recipient`` takes now."""
@@ -66,17 +83,29 @@ class Transport(Protocol):
         """Put ``dispatch`` in its recipient's lane, waiting while the lane is full."""
         ...
 
-    async def receive(self, recipient: AgencyId) -> Dispatch:
-        """Take the next dispatch for ``recipient``, waiting until there is one."""
-        ...
-
-    async def done(self, dispatch: Dispatch) -> None:
-        """Say that what became of ``dispatch`` is recorded: it need not be sent again."""
-        ...
-
     def take_back(self) -> list[Dispatch]:
         """Return the dispatches that no worker has received, if they are still here.
 
         For an orderly stop: they are given back to the outbox as if never claimed.
         """
         ...
+
+
+class Incoming(Protocol):
+    """A worker's end of a transport."""
+
+    async def receive(self, recipient: AgencyId) -> Arrival:
+        """Take the next dispatch for ``recipient``, waiting until there is one.
+
+        Raises:
+            Fault: the transport cannot be reached, or does not let this worker.
+        """
+        ...
+
+    async def done(self, arrival: Arrival) -> None:
+        """Say that what became of ``arrival`` is recorded: it need not come again."""
+        ...
+
+
+class Transport(Outgoing, Incoming, Protocol):
+    """Both ends in one process."""

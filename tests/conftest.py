@@ -6,8 +6,13 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from hypothesis import settings
 
 from tests.live.services.postgres import Postgres, external_server, start_server
+
+# A machine that others use too is slow for a moment: that is no fault of the code.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 UNIT = Path(__file__).parent / "unit"
 

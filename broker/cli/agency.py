@@ -1,13 +1,16 @@
 """`fame agency`: list, show, add and suspend the agencies of the partnership."""
 
 import re
+import tomllib
+from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from broker.cli.failure import EXIT_USAGE, Failure
-from broker.cli.home import Config, DryRun, Json, load_config, print_json, print_rows
+from broker.cli.home import Config, DryRun, Json, load_config, now, print_json, print_rows
 from broker.cli.protocol.common import Protocols, register_of
 
 if TYPE_CHECKING:
@@ -93,6 +96,13 @@ def document(agency: "Agency") -> dict[str, Any]:
             {"system_id": one.system_id, "client_id": one.client_id or "no token client"}
             for one in agency.systems
         ],
+        "encryption": [
+            {
+                "sha256": sha256(key.pem).hexdigest()[:16],
+                "valid_from": key.valid_from.date().isoformat(),
+            }
+            for key in agency.encryption
+        ],
         "keys": [
             {
                 "fingerprint": key.fingerprint,
@@ -166,6 +176,52 @@ def add(
     print(
         "Next: its flags in that file, its certificate, and a sharing protocol with it as a party."
     )
+
+
+@app.command("encrypt-to")
+def encrypt_to(
+    agency: AgencyArgument,
+    out: Annotated[Path, typer.Option(help="Folder of the agency's own for the private half.")],
+    valid_from: Annotated[
+        datetime | None,
+        typer.Option("--from", help="UTC; the key before it is used until then. Default: now."),
+    ] = None,
+    protocols: Protocols = None,
+    config: Config = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Make a new key to encrypt an agency's deliveries to; the keys before it stay good.
+
+    Give the private half to the agency's workers before the new key is in use, and take the
+    old one away when nothing that was encrypted to it is on its way.
+    """
+    from broker.cli import pki
+
+    name = _find(register_of(protocols, config).agencies, agency).agency_id
+    file = _folder(protocols, config) / f"{name}.toml"
+    start = (valid_from or now()).replace(tzinfo=UTC, microsecond=0)
+    key = pki.new_ec_key()
+    public = pki.public_pem(key)
+    short = sha256(public).hexdigest()[:16]
+    named = f"certificates/{name}/encryption.{short}.pub.pem"
+    private = out / f"encryption.{short}.key.pem"
+    entry = f'\n[[encryption]]\nfile = "{named}"\nvalid_from = {start.isoformat()}\n'
+    text = file.read_text(encoding="utf-8") + entry
+    tomllib.loads(text)  # a file that cannot be read must not replace one that can
+    if dry_run:
+        print(f"{private} would be written, and {file} would say:\n{entry}", end="")
+        return
+    try:
+        out.mkdir(mode=0o700, parents=True, exist_ok=True)
+        pki.write_secret(private, pki.key_pem(key))
+        (file.parents[1] / named).parent.mkdir(parents=True, exist_ok=True)
+        (file.parents[1] / named).write_bytes(public)
+    except OSError as error:
+        rows = {"where": str(error.filename), "why": error.strerror or ""}
+        raise Failure("The key cannot be written", EXIT_USAGE, rows) from error
+    _replace(file, text)
+    register_of(protocols, config)
+    print(f"Wrote {private}; {file} names its public half, in use from {start.isoformat()}.")
 
 
 def _new_file(agency: str, name: str, kind: str, system: str, email: str, areas: list[str]) -> str:

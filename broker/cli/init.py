@@ -19,6 +19,8 @@ from broker.config import data_dir
 BROKER = "fame-broker"
 KEY_BYTES = 32
 
+PUBLISHED = ("signing.cert.pem", "tls.cert.pem", "client.pub.pem", "encryption.pub.pem")
+
 # What a partnership decides for itself: a plain folder starts without the sandbox's.
 PARTNERSHIP = ("agencies", "sharing")
 
@@ -159,9 +161,9 @@ def _sandbox(home: Path, at: datetime) -> None:
 
 
 def make_agency(folder: Path, authority: pki.Authority, at: datetime) -> None:
-    """Write what an agency's system shows when it calls: for TLS and as an OAuth client."""
+    """Write an agency's own keys: for TLS, as an OAuth client, and to open what is sent to it."""
     folder.mkdir(mode=0o700, parents=True)
-    tls, client = pki.new_ec_key(), pki.new_ec_key()
+    tls, client, encryption = pki.new_ec_key(), pki.new_ec_key(), pki.new_ec_key()
     # One certificate serves both ends: a sandbox agency calls, and is called at its webhook.
     certificate = pki.tls_certificate(
         authority, tls, f"{folder.name} system", at, hosts=pki.LOOPBACK, client=True
@@ -170,6 +172,8 @@ def make_agency(folder: Path, authority: pki.Authority, at: datetime) -> None:
     (folder / "tls.cert.pem").write_bytes(pki.certificate_pem(certificate))
     pki.write_secret(folder / "client.key.pem", pki.key_pem(client))
     (folder / "client.pub.pem").write_bytes(pki.public_pem(client))
+    pki.write_secret(folder / "encryption.key.pem", pki.key_pem(encryption))
+    (folder / "encryption.pub.pem").write_bytes(pki.public_pem(encryption))
 
 
 def make_signing_key(folder: Path, authority: pki.Authority, at: datetime, *, rsa: bool) -> None:
@@ -182,7 +186,7 @@ def make_signing_key(folder: Path, authority: pki.Authority, at: datetime, *, rs
 
 def publish(agency_folder: Path, registered: Path) -> None:
     """Copy what the partnership may know of an agency's keys: the public parts."""
-    for name in ("signing.cert.pem", "tls.cert.pem", "client.pub.pem"):
+    for name in PUBLISHED:
         shutil.copy(agency_folder / name, registered / name)
 
 
@@ -209,6 +213,8 @@ def register_certificates(agency_file: Path) -> None:
                     f'client_keys = ["{folder}/client.pub.pem"]',
                 ]
     lines += ["", "[[certificate]]", f'file = "{folder}/signing.cert.pem"', ""]
+    if (agency_file.parents[1] / folder / "encryption.pub.pem").exists():
+        lines += ["[[encryption]]", f'file = "{folder}/encryption.pub.pem"', ""]
     written = "\n".join(lines)
     tomllib.loads(written)  # a file that cannot be read must not replace one that can
     replacement = agency_file.with_suffix(".new")

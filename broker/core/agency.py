@@ -6,17 +6,21 @@ its encoding costs a thousand times what checking a signature with it does.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, x25519
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_public_key
 
 from broker.core.identity import AgencyId
 
 ACTIVE = "active"
 SUSPENDED = "suspended"
+
+ALWAYS = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
+ENCRYPTION_CURVES = frozenset({"secp256r1", "secp384r1", "secp521r1"})
 
 NO_SETTINGS: Mapping[str, str | int] = {}
 
@@ -56,6 +60,19 @@ class RegisteredKey:
     valid_from: datetime
     valid_until: datetime
     revoked_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EncryptionKey:
+    """A public key to which what travels through Kafka to an agency is encrypted.
+
+    Rotation is overlap: from ``valid_from`` on this one is used instead of those before it,
+    while the agency keeps the private halves of all of them until nothing is on its way.
+    """
+
+    pem: bytes = field(repr=False)
+    valid_from: datetime = ALWAYS[0]
+    valid_until: datetime = ALWAYS[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +121,7 @@ class Agency:
     status: str = ACTIVE  # active | suspended | left
     flags: AgencyFlags = NO_FLAGS
     keys: tuple[RegisteredKey, ...] = field(default=(), repr=False)
+    encryption: tuple[EncryptionKey, ...] = field(default=(), repr=False)
     systems: tuple[System, ...] = ()
     delivery: DeliveryRoute = MAILBOX
     contacts: tuple[Contact, ...] = ()
@@ -114,6 +132,11 @@ class Agency:
     def active(self) -> bool:
         """Whether messages may come from and go to this agency."""
         return self.status == ACTIVE
+
+    def encryption_key(self, now: datetime) -> EncryptionKey | None:
+        """Return the newest key to encrypt to that is good at ``now``, or None."""
+        good = [key for key in self.encryption if key.valid_from <= now < key.valid_until]
+        return max(good, key=lambda key: key.valid_from, default=None)
 
 
 AgencyLookup = Mapping[AgencyId, Agency]
@@ -141,3 +164,18 @@ def registered_key(
         valid_until=min(last, valid_until) if valid_until else last,
         revoked_at=revoked_at,
     )
+
+
+def encryption_key(
+    pem: bytes, *, valid_from: datetime | None = None, valid_until: datetime | None = None
+) -> EncryptionKey:
+    """Return the public key in ``pem``, on P-256, P-384, P-521 or X25519.
+
+    Raises:
+        ValueError: it is none. A private key is none either: it has no place in a register.
+    """
+    key = load_pem_public_key(pem)
+    usual = isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in ENCRYPTION_CURVES
+    if not usual and not isinstance(key, x25519.X25519PublicKey):
+        raise ValueError("a public key on P-256, P-384, P-521 or X25519 is needed")
+    return EncryptionKey(pem, valid_from or ALWAYS[0], valid_until or ALWAYS[1])

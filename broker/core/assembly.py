@@ -8,14 +8,17 @@ from collections.abc import Mapping
 from hashlib import sha256
 
 import orjson
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from broker.core.agency import (
     Agency,
     AgencyFlags,
     Contact,
     DeliveryRoute,
+    EncryptionKey,
     RegisteredKey,
     System,
+    encryption_key,
     registered_key,
 )
 from broker.core.gateway import Gateway, parse_gateway
@@ -68,9 +71,13 @@ def digest_of(files: Files, blobs: Mapping[str, bytes]) -> str:
 
 
 def certificate_files(table: Mapping[str, object]) -> tuple[list[str], list[str]]:
-    """Return the certificate files and the client key files that an agency's table names."""
+    """Return the files that an agency's table names: certificates and such, and client keys."""
     agency = Table(table, "")
-    certificates = [item.text("file") for item in agency.tables("certificate", optional=True)]
+    certificates = [
+        item.text("file")
+        for kind in ("certificate", "encryption")
+        for item in agency.tables(kind, optional=True)
+    ]
     keys: list[str] = []
     for system in agency.tables("system", optional=True):
         certificates.extend(system.texts("tls_certificates", ()))
@@ -181,6 +188,9 @@ def _agency(
         status=table.choice("status", STATES, "active"),
         flags=_flags(table.table("flags", optional=True)),
         keys=tuple(_key(item, blobs) for item in table.tables("certificate", optional=True)),
+        encryption=tuple(
+            _encryption(item, blobs) for item in table.tables("encryption", optional=True)
+        ),
         systems=tuple(_system(item, blobs, keysets) for item in table.tables("system")),
         delivery=_delivery(table.table("delivery", optional=True)),
         contacts=tuple(_contact(item) for item in table.tables("contact")),
@@ -216,6 +226,20 @@ def _key(table: Table, blobs: Mapping[str, bytes]) -> RegisteredKey:
         return registered_key(blobs[file], **instants)
     except (KeyError, ValueError) as error:
         raise table.mistake("file", f"{file} is not a certificate in PEM that is there") from error
+
+
+def _encryption(table: Table, blobs: Mapping[str, bytes]) -> EncryptionKey:
+    file = table.text("file")
+    instants = {
+        name: table.instant(name) if table.has(name) else None
+        for name in ("valid_from", "valid_until")
+    }
+    table.close()
+    try:
+        return encryption_key(blobs[file], **instants)
+    except (KeyError, ValueError, UnsupportedAlgorithm) as error:
+        cure = f"{file} is not a public key on P-256, P-384, P-521 or X25519 in PEM that is there"
+        raise table.mistake("file", cure) from error
 
 
 def _system(table: Table, blobs: Mapping[str, bytes], keysets: Keysets) -> System:

@@ -103,6 +103,7 @@ class Reason(Enum):
     TRANSPORT_UNAVAILABLE = "broker.transport_unavailable"
     TRANSPORT_REFUSED = "broker.transport_refused"
     RECORD_UNREADABLE = "broker.record_unreadable"
+    NO_ENCRYPTION_KEY = "broker.no_encryption_key"
     INTERNAL = "broker.internal"
 
 
@@ -187,6 +188,7 @@ _EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.TRANSPORT_UNAVAILABLE: _E(503, "The transport is not reachable", "The Kafka cluster does not answer, or has too few nodes to keep a record safely; accepted messages wait in the outbox.", "Nothing to do for the sender; the operator looks at the cluster (`fame topics check`).", retry=True),
     Reason.TRANSPORT_REFUSED: _E(500, "The transport refused", "The Kafka cluster does not know the topic, or does not allow this principal to use it.", "The operator compares the cluster with deploy/kafka/topics.toml: `fame topics plan`."),
     Reason.RECORD_UNREADABLE: _E(500, "A record of the transport cannot be used", "A record in the recipient's topic is not one of the broker's, or does not open with the recipient's key; it was set aside.", "The operator finds it by topic, partition and offset, and asks who else can write there; the outbox sends the delivery again."),
+    Reason.NO_ENCRYPTION_KEY: _E(500, "The recipient has no key to encrypt to", "Its deliveries travel through Kafka, and none of its registered keys is good now; they wait in the outbox.", "The registrar adds a key to the agency: `fame agency encrypt-to`."),
     Reason.INTERNAL: _E(500, "The broker failed", "A fault of ours; nothing was acknowledged.", "Send the same bytes again; if it happens again, give the operator the trace id.", retry=True),
 }
 # fmt: on

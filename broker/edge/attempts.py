@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Protocol, TypeVar
 
 import structlog
@@ -35,8 +36,9 @@ from broker.edge.deliveries import Held
 from broker.edge.disclosure import Discloser, Ready, Withdrawn
 from broker.edge.ledger import Ledger
 from broker.edge.outcomes import Recorder
+from broker.edge.pausing import is_paused
 from broker.edge.store import Store, StoreLost
-from broker.ports import Clock, Dispatch
+from broker.ports import Arrival, Clock, Dispatch
 
 T = TypeVar("T")
 RECORD_AGAIN_S = 0.2
@@ -85,28 +87,47 @@ class Attempts:
     rng: random.Random
     owner: str
     observe: Callable[[str, str], None]  # adapter, outcome: for metrics
+    lease: timedelta | None = None  # when claims of relays in other processes are taken over
 
-    async def make(self, dispatch: Dispatch) -> None:
-        """Make the attempt that ``dispatch`` stands for, if it still is ours to make.
+    async def make(self, arrival: Arrival) -> None:
+        """Make the attempt that ``arrival`` stands for, if it still is ours to make.
 
         Raises:
             Fault: the store failed; the lease runs out and the attempt is made again.
         """
-        left_s = (dispatch.lease_until - self.clock.now()).total_seconds()
-        if left_s <= self.patience.timeout_s:
-            # It waited in its lane too long: an attempt might outlast the lease.
-            await self._write(
-                lambda conn, _ledger: deliveries.release(conn, self.owner, [dispatch.delivery_id])
-            )
+        dispatch = arrival.dispatch
+        if self.lease is not None and not await self._taken_over(dispatch, self.lease):
             return
-        held = await self.store.read(lambda conn: deliveries.load(conn, dispatch.delivery_id))
+        held, paused = await self.store.read(partial(_look, dispatch))
         if held is None or not self._is_ours(held, dispatch):
+            return
+        if paused or not self._in_time(held):
+            await self._release(held)
             return
         if held.attempts > max(2, self.patience.attempts_max):
             # The attempts before this one ended with the process: it may be the message.
             await self._end(held, DeliveryState.UNDELIVERABLE, Reason.ATTEMPTS_EXHAUSTED, NO_WAY)
             return
-        await self._attempt(held)
+        await self._attempt(held, arrival.body)
+
+    async def _taken_over(self, dispatch: Dispatch, lease: timedelta) -> bool:
+        """Make the claim of a relay in another process our own, or learn that it is none."""
+        until = millis(self.clock.now() + lease)
+        return await self._write(
+            lambda conn, _ledger: deliveries.take_over(
+                conn, dispatch, owner=self.owner, until=until
+            )
+        )
+
+    def _in_time(self, held: Held) -> bool:
+        """Say whether an attempt that begins now ends before its lease does."""
+        left = (held.lease_until or 0) - millis(self.clock.now())
+        return left > 1000 * self.patience.timeout_s
+
+    async def _release(self, held: Held) -> None:
+        await self._write(
+            lambda conn, _ledger: deliveries.release(conn, self.owner, [held.delivery_id])
+        )
 
     def _is_ours(self, held: Held, dispatch: Dispatch) -> bool:
         return (
@@ -115,7 +136,7 @@ class Attempts:
             and held.attempts == dispatch.attempt
         )
 
-    async def _attempt(self, held: Held) -> None:
+    async def _attempt(self, held: Held, body: bytes | None) -> None:
         try:
             ready = await self.discloser.prepare_stable(held)
         except Fault as fault:
@@ -126,6 +147,19 @@ class Attempts:
             return
         if isinstance(ready, Withdrawn):
             await self._end(held, ready.state, ready.reason, NO_WAY)
+            return
+        if body is not None and not self.discloser.shows_no_more(held, ready, body):
+            # The record is not what we sent, or less than it: the outbox sends it again.
+            log.error(
+                "record_unreadable",
+                code=Reason.RECORD_UNREADABLE.value,
+                delivery_id=held.delivery_id,
+            )
+            await self._postpone(held, Reason.RECORD_UNREADABLE, NO_WAY, counted=False)
+            return
+        if not self._in_time(held):
+            # We were stopped for a while: somebody else may be at it.
+            await self._release(held)
             return
         agency = self.discloser.registers.current.agencies.get(held.recipient)
         name = NO_WAY if agency is None else agency.delivery.adapter
@@ -147,7 +181,7 @@ class Attempts:
             body=ready.body,
             attempt=held.attempts,
             reduced=ready.reduced,
-            traceparent=_traceparent(held),
+            traceparent=traceparent_of(held, held.attempts),
         )
         try:
             async with asyncio.timeout(self.patience.timeout_s):
@@ -235,7 +269,11 @@ def disclosed_facts(ready: Ready, way: str) -> dict[str, str | int | bool | None
     }
 
 
-def _traceparent(held: Held) -> str:
+def traceparent_of(held: Held, attempt: int) -> str:
     """Return the trace context of one attempt: the submission's trace, a span of its own."""
-    name = f"{held.delivery_id}:{held.attempts}".encode()
+    name = f"{held.delivery_id}:{attempt}".encode()
     return f"00-{held.trace_id}-{hashlib.sha256(name).hexdigest()[:16]}-01"
+
+
+def _look(dispatch: Dispatch, conn: Connection) -> tuple[Held | None, bool]:
+    return deliveries.load(conn, dispatch.delivery_id), is_paused(conn, dispatch.recipient)

@@ -11,7 +11,7 @@ from broker.core.outcome import DeliveryState
 from broker.core.reasons import Reason
 from broker.edge.metrics import Metrics
 from broker.edge.store import Store
-from broker.edge.tables import delivery, ledger, message
+from broker.edge.tables import delivery, ledger, message, quarantine
 from broker.ports import Clock
 
 PERIOD_S = 5
@@ -32,6 +32,7 @@ class Backlog:
 
     waiting: Mapping[AgencyId, Waiting]
     given_up: Mapping[AgencyId, int]
+    quarantined: Mapping[AgencyId, int]
     entries: int
 
 
@@ -51,10 +52,14 @@ def backlog(conn: Connection) -> Backlog:
         )
         .group_by(delivery.c.recipient)
     )
+    set_aside = conn.execute(
+        select(quarantine.c.recipient, func.count()).group_by(quarantine.c.recipient)
+    )
     last = conn.execute(select(func.max(ledger.c.seq))).scalar()
     return Backlog(
         {AgencyId(agency): Waiting(count, since) for agency, count, since in waiting},
         {AgencyId(agency): count for agency, count in given_up},
+        {AgencyId(agency): count for agency, count in set_aside},
         0 if last is None else last + 1,
     )
 
@@ -81,6 +86,9 @@ def publisher(store: Store, clock: Clock, metrics: Metrics) -> Callable[[], Awai
             metrics.oldest_undelivered.labels(agency).set(max(0, now - waits.since) / 1000)
         for agency, count in found.given_up.items():
             metrics.dead_letters.labels(agency).set(count)
+        metrics.quarantined.clear()
+        for agency, count in found.quarantined.items():
+            metrics.quarantined.labels(agency).set(count)
         metrics.ledger_entries.set(found.entries)
 
     return publish

@@ -31,8 +31,11 @@ from sqlalchemy import (
 )
 
 from broker.core.identity import AgencyId, MessageId, SubjectRef, SubmissionId
+from broker.core.instant import millis
 from broker.core.outcome import DeliveryState
-from broker.edge.tables import decision, delivery, ledger, message
+from broker.core.reasons import Reason
+from broker.edge.tables import decision, delivery, ledger, message, paused_route
+from broker.ports import Dispatch
 
 # Written into the statements, because a partial index is of no use to a parameter.
 PENDING: ColumnElement[str] = literal_column("'pending'")
@@ -59,6 +62,8 @@ class Held:
     sender: AgencyId
     message_id: MessageId
     message_type: str
+    schema_version: str
+    received_at: int
     digest: bytes
     subject_ref: SubjectRef | None
     trace_id: str
@@ -92,6 +97,8 @@ _HELD = select(
     message.c.sender,
     message.c.message_id,
     message.c.message_type,
+    message.c.schema_version,
+    message.c.received_at,
     message.c.digest,
     message.c.subject_ref,
     message.c.trace_id,
@@ -140,14 +147,26 @@ def due_recipients(conn: Connection, now: int) -> list[AgencyId]:
     """Return the recipients that have a delivery whose time has come and that nobody holds."""
     found = conn.execute(
         select(delivery.c.recipient)
-        .where(delivery.c.state == PENDING, delivery.c.next_at <= now, _free(now))
+        .where(
+            delivery.c.state == PENDING,
+            delivery.c.next_at <= now,
+            _free(now),
+            delivery.c.recipient.not_in(select(paused_route.c.recipient)),
+        )
         .distinct()
     )
     return [AgencyId(recipient) for recipient in found.scalars()]
 
 
 def claim(  # noqa: PLR0913 - the terms of one lease
-    conn: Connection, recipient: AgencyId, *, owner: str, now: int, until: int, limit: int
+    conn: Connection,
+    recipient: AgencyId,
+    *,
+    owner: str,
+    now: int,
+    until: int,
+    limit: int,
+    counted: bool = True,
 ) -> list[Claimed]:
     """Take up to ``limit`` due deliveries of ``recipient`` until ``until``, longest due first.
 
@@ -157,7 +176,8 @@ def claim(  # noqa: PLR0913 - the terms of one lease
 
     The attempt is counted here and not when it is made: a delivery that kills the process
     is counted all the same and so is given up in the end, and one that was attempted but
-    not recorded carries a higher number, the mark of a possible duplicate.
+    not recorded carries a higher number, the mark of a possible duplicate. Not
+    ``counted``: a worker in another process will take the claim over, and count it then.
     """
     earlier = delivery.alias("earlier")
     heads = (
@@ -183,9 +203,50 @@ def claim(  # noqa: PLR0913 - the terms of one lease
         conn.execute(
             update(delivery)
             .where(delivery.c.id.in_([row.id for row in rows]))
-            .values(lease_owner=owner, lease_until=until, attempts=delivery.c.attempts + 1)
+            .values(
+                lease_owner=owner,
+                lease_until=until,
+                attempts=delivery.c.attempts + (1 if counted else 0),
+            )
         )
     return [Claimed(row.id, recipient, row.order_key, row.attempts + 1) for row in rows]
+
+
+def take_over(conn: Connection, dispatch: Dispatch, *, owner: str, until: int) -> bool:
+    """Take over, for an attempt, what a relay in another process has claimed; count it here.
+
+    False when the claim is not the one that the outbox stands by: the delivery is over, has
+    been attempted under this number already, or was claimed anew when the lease had ended.
+    A lease that ended while nobody came for it is still good: nothing was attempted.
+    """
+    written = conn.execute(
+        update(delivery)
+        .where(
+            delivery.c.id == dispatch.delivery_id,
+            delivery.c.recipient == dispatch.recipient,
+            delivery.c.state == PENDING,
+            delivery.c.attempts == dispatch.attempt - 1,
+            delivery.c.lease_until == millis(dispatch.lease_until),
+        )
+        .values(lease_owner=owner, lease_until=until, attempts=dispatch.attempt)
+    )
+    return cast("CursorResult[object]", written).rowcount == 1
+
+
+def give_back(
+    conn: Connection, dispatch: Dispatch, owner: str, next_at: int, reason: Reason
+) -> None:
+    """End a claim that was not counted and did not reach a worker, and say when to try again."""
+    conn.execute(
+        update(delivery)
+        .where(
+            delivery.c.id == dispatch.delivery_id,
+            delivery.c.state == PENDING,
+            delivery.c.lease_owner == owner,
+            delivery.c.attempts == dispatch.attempt - 1,
+        )
+        .values(lease_owner=None, lease_until=None, next_at=next_at, reason=reason.value)
+    )
 
 
 def release(conn: Connection, owner: str, delivery_ids: Sequence[str]) -> None:

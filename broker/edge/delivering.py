@@ -8,11 +8,13 @@ import asyncio
 
 import structlog
 
-from broker.core.errors import Fault
+from broker.core.errors import Fault, Transient
 from broker.core.identity import AgencyId
 from broker.edge.attempts import Attempts
 from broker.edge.relay import Relay
-from broker.ports import Dispatch, Transport
+from broker.ports import Arrival, Incoming
+
+RECEIVE_AGAIN_S = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -20,7 +22,7 @@ log = structlog.get_logger(__name__)
 class Delivering:
     """The lanes of one process. `serve` opens one; `stop` ends all."""
 
-    def __init__(self, transport: Transport, attempts: Attempts, *, per_recipient_max: int) -> None:
+    def __init__(self, transport: Incoming, attempts: Attempts, *, per_recipient_max: int) -> None:
         self._transport = transport
         self._attempts = attempts
         self._per_recipient_max = per_recipient_max
@@ -32,12 +34,13 @@ class Delivering:
         """Have ``relay`` told when a lane can take more."""
         self._relay = relay
 
-    def serve(self, recipient: AgencyId) -> None:
-        """See to it that somebody takes the dispatches of ``recipient``."""
+    def serve(self, recipient: AgencyId) -> "asyncio.Task[None]":
+        """See to it that somebody takes the dispatches of ``recipient``; return its task."""
         if recipient not in self._lanes:
             self._lanes[recipient] = asyncio.create_task(
                 self._lane(recipient), name=f"lane {recipient}"
             )
+        return self._lanes[recipient]
 
     async def stop(self, grace_s: float) -> None:
         """End the lanes; attempts that are being made get ``grace_s`` seconds to finish."""
@@ -54,14 +57,24 @@ class Delivering:
         places = asyncio.Semaphore(self._per_recipient_max)
         while True:
             await places.acquire()
-            dispatch = await self._transport.receive(recipient)
-            task = asyncio.create_task(self._take(dispatch, places))
+            arrival = await self._received(recipient)
+            task = asyncio.create_task(self._take(arrival, places))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
-    async def _take(self, dispatch: Dispatch, places: asyncio.Semaphore) -> None:
+    async def _received(self, recipient: AgencyId) -> Arrival:
+        """Return the next arrival, waiting until the transport can be reached again."""
+        while True:
+            try:
+                return await self._transport.receive(recipient)
+            except Transient as fault:
+                log.warning("transport_away", code=fault.reason.value, recipient=recipient)
+                await asyncio.sleep(RECEIVE_AGAIN_S)
+
+    async def _take(self, arrival: Arrival, places: asyncio.Semaphore) -> None:
+        dispatch = arrival.dispatch
         try:
-            await self._attempts.make(dispatch)
+            await self._attempts.make(arrival)
         except Fault as fault:
             log.warning(
                 "attempt_not_recorded", code=fault.reason.value, delivery_id=dispatch.delivery_id
@@ -72,7 +85,7 @@ class Delivering:
             log.exception("attempt_failed", exc_info=error, delivery_id=dispatch.delivery_id)
         finally:
             places.release()
-            await self._transport.done(dispatch)
+            await self._transport.done(arrival)
             self._wake(dispatch.recipient)
 
     def _wake(self, recipient: AgencyId) -> None:

@@ -12,7 +12,7 @@ from broker.edge.attempts import Attempts
 from broker.edge.delivering import Delivering
 from broker.edge.delivery_service import DeliveryService
 from broker.edge.relay import Lease, Relay
-from broker.ports import Transport
+from broker.ports import Outgoing, Transport
 
 log = structlog.get_logger(__name__)
 
@@ -30,10 +30,15 @@ class DeliveryRuntime:
     """Starts and stops the delivering half of a broker; `service` is what the routes use."""
 
     def __init__(
-        self, attempts: Attempts, transport: Transport, settings: DeliverySettings
+        self,
+        attempts: Attempts,
+        transport: Transport,
+        settings: DeliverySettings,
+        outgoing: Outgoing | None = None,
     ) -> None:
+        """Deliver by ``transport``, but for what ``outgoing``, when given, sends elsewhere."""
         self._attempts = attempts
-        self._transport = transport
+        self.outgoing = outgoing or transport
         self._settings = settings
         self.service = DeliveryService(
             attempts.store,
@@ -44,7 +49,7 @@ class DeliveryRuntime:
         )
         self.lanes = Delivering(transport, attempts, per_recipient_max=settings.per_recipient_max)
         lease = Lease(attempts.owner, timedelta(seconds=settings.lease_s))
-        self.relay = Relay(attempts.store, transport, attempts.clock, lease, self.lanes.serve)
+        self.relay = Relay(attempts.store, self.outgoing, attempts.clock, lease, self.lanes.serve)
         self.lanes.wake_when_room(self.relay)
         self._task: asyncio.Task[None] | None = None
 
@@ -65,7 +70,7 @@ class DeliveryRuntime:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         await self.lanes.stop(grace_s)
-        left = [dispatch.delivery_id for dispatch in self._transport.take_back()]
+        left = [dispatch.delivery_id for dispatch in self.outgoing.take_back()]
         if left:
             owner = self._attempts.owner
             await self._attempts.store.write(

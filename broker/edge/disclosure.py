@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from broker.core.decision import decide
 from broker.core.envelope import PAYLOAD, parse
-from broker.core.errors import Permanent
+from broker.core.errors import Permanent, Rejection
 from broker.core.identity import AgencyId
 from broker.core.instant import millis
 from broker.core.message import ValidMessage
@@ -130,6 +130,22 @@ class Discloser:
                 authority=_authority(decision),
             )
         return self._anew(held, key, message, register, decision)
+
+    def shows_no_more(self, held: Held, ready: Ready, record: bytes) -> bool:
+        """Return whether ``ready`` shows nothing but what ``record``, on its way to us, shows.
+
+        It is so for every record of ours, because what was once withheld stays withheld. A
+        record that shows less, or something else, was not made from this delivery.
+        """
+        if record == ready.body:
+            return True
+        try:
+            shown = _payload(record)
+        except (Rejection, AssertionError):
+            return False
+        key = self.keys.ring.unwrap(held.kek_id, held.wrapped_key or b"")
+        original = _payload(key.open(held.original, held.submission_id))
+        return not still_forbidden(original, shown, _payload(ready.body))
 
     def _unless_expired(self, held: Held) -> Withdrawn | None:
         if held.expires_at > millis(self.clock.now()):

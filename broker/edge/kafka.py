@@ -1,12 +1,12 @@
 """The transport of the scaled-out size: a Kafka topic for each recipient agency.
 
-The relay's side writes, the worker's side reads its own agency's topic; both together are
-a `Transport`. The outbox is the promise: a record that is lost, repeated or late costs a
-lease or an attempt that is refused, never a message.
+The relay's side writes, the worker's side reads its own agency's topic. The outbox is the
+promise: a record that is lost, repeated or late costs a lease or an attempt that is refused,
+never a message.
 """
 
 import asyncio
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,12 +25,18 @@ from broker.edge.jwe import RecipientKey, seal
 from broker.edge.kafka_client import KafkaSettings, connection, kafka_faults, quieten
 from broker.edge.kafka_consumer import Arrived, KafkaConsumer
 from broker.edge.kafka_producer import SupervisedProducer
-from broker.ports import Dispatch
+from broker.ports import Arrival, Dispatch
 
 log = structlog.get_logger(__name__)
 
 OnLost = Callable[[Dispatch, Fault], Awaitable[None]]
 OnRoom = Callable[[AgencyId], None]
+Observe = Callable[[AgencyId, str], None]  # whose record, and whether the cluster has it
+SENT, FAILED = "sent", "failed"
+
+
+def _unobserved(_recipient: AgencyId, _outcome: str) -> None:
+    """Count nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +135,7 @@ class KafkaOutgoing:
         lane_max: int,
         on_lost: OnLost,
         on_room: OnRoom,
+        observe: Observe = _unobserved,
     ) -> None:
         self._producer = producer
         self._meter = meter
@@ -137,6 +144,8 @@ class KafkaOutgoing:
         self._lane_max = lane_max
         self._on_lost = on_lost
         self._on_room = on_room
+        self._observe = observe
+        self.reachable = True  # as far as the last answer said
         self._free: defaultdict[AgencyId, asyncio.Semaphore] = defaultdict(
             lambda: asyncio.Semaphore(lane_max)
         )
@@ -144,6 +153,14 @@ class KafkaOutgoing:
         self._behind: defaultdict[AgencyId, int] = defaultdict(int)
         self._tasks: set[asyncio.Task[None]] = set()
         self._last: dict[tuple[AgencyId, str], asyncio.Task[None]] = {}
+
+    def remote(self, _recipient: AgencyId) -> bool:
+        """Say that no worker is in this process."""
+        return True
+
+    def take_back(self) -> list[Dispatch]:
+        """Return nothing: what was sent is in the cluster, and counts as no attempt."""
+        return []
 
     def room(self, recipient: AgencyId) -> int:
         """Return how many more dispatches the lane of ``recipient`` takes now."""
@@ -180,6 +197,8 @@ class KafkaOutgoing:
         order_key = dispatch.order_key.encode("ascii")
         await self._producer.send(topic, order_key, value, headers_of(parcel.card))
         self._behind[recipient] += 1
+        self.reachable = True
+        self._observe(recipient, SENT)
         crash_point("K14")
         return True
 
@@ -192,7 +211,9 @@ class KafkaOutgoing:
         """Measure the lanes that are in use every ``every_s`` seconds, for ever."""
         while True:
             await asyncio.sleep(every_s)
-            await self.measure([agency for agency, behind in self._behind.items() if behind])
+            in_use = [agency for agency, behind in self._behind.items() if behind]
+            # When none is, any one tells whether the cluster can be reached.
+            await self.measure(in_use or list(self._topics)[:1])
 
     async def measure(self, recipients: Iterable[AgencyId]) -> None:
         """Ask the cluster how far the workers of ``recipients`` are behind.
@@ -206,13 +227,30 @@ class KafkaOutgoing:
                 lag = await self._meter.lag(self._topics[recipient])
             except Fault as fault:
                 log.warning("lag_unknown", code=fault.reason.value, recipient=recipient)
+                self.reachable = False
                 if isinstance(fault, Transient):
                     return  # the cluster is away: it would be for the others too
                 continue
+            self.reachable = True
             # What was sent meanwhile may or may not be in the answer: count it.
             self._behind[recipient] += lag - before
             if self.room(recipient) > had_room:
                 self._on_room(recipient)
+
+    async def lag(self, recipient: AgencyId) -> int:
+        """Ask the cluster how many records the workers of ``recipient`` have not dealt with.
+
+        Raises:
+            Fault: it does not say, or there is no such topic.
+        """
+        topic = self._topics.get(recipient)
+        if topic is None:
+            raise Permanent(Reason.TRANSPORT_REFUSED, "the recipient has no topic")
+        return await self._meter.lag(topic)
+
+    def behind(self) -> Iterable[tuple[AgencyId, float]]:
+        """Return how many records of each topic are not dealt with, as last measured."""
+        return list(self._behind.items())
 
     async def aclose(self) -> None:
         """Wait for what is on its way, within its time limit, and end the connections."""
@@ -232,50 +270,36 @@ class KafkaOutgoing:
             await self.publish(dispatch)
         except Fault as fault:
             log.warning("record_not_sent", code=fault.reason.value, recipient=dispatch.recipient)
+            self._observe(dispatch.recipient, FAILED)
             await self._on_lost(dispatch, fault)
         finally:
             self._sending[dispatch.recipient] -= 1
             self._free[dispatch.recipient].release()
 
 
-class KafkaTransport:
-    """A `Transport` whose worker's side reads the topic of one agency."""
+class KafkaIncoming:
+    """The worker's side: reads the topic of one agency."""
 
-    def __init__(self, outgoing: KafkaOutgoing, incoming: Mapping[AgencyId, KafkaConsumer]) -> None:
-        self._outgoing = outgoing
-        self._incoming = incoming
-        self._received: defaultdict[Dispatch, deque[Arrived]] = defaultdict(deque)
+    def __init__(self, consumer: KafkaConsumer, recipient: AgencyId) -> None:
+        self._consumer = consumer
+        self._recipient = recipient
 
-    def room(self, recipient: AgencyId) -> int:
-        """Return how many more dispatches the lane of ``recipient`` takes now."""
-        return self._outgoing.room(recipient)
-
-    async def send(self, dispatch: Dispatch) -> None:
-        """Put ``dispatch`` in its recipient's lane, waiting while the lane is full."""
-        await self._outgoing.send(dispatch)
-
-    async def receive(self, recipient: AgencyId) -> Dispatch:
+    async def receive(self, recipient: AgencyId) -> Arrival:
         """Take the next dispatch for ``recipient``, waiting until there is one.
 
         Raises:
             Fault: see `KafkaConsumer.take`; Permanent, too, when it is not our topic to read.
         """
-        consumer = self._incoming.get(recipient)
-        if consumer is None:
+        if recipient != self._recipient:
             raise Permanent(Reason.TRANSPORT_REFUSED, "this worker works for another agency")
-        arrived = await consumer.take()
-        self._received[arrived.card.dispatch].append(arrived)
-        return arrived.card.dispatch
+        arrived = await self._consumer.take()
+        return Arrival(arrived.card.dispatch, arrived.body, arrived)
 
-    async def done(self, dispatch: Dispatch) -> None:
-        """Say that what became of ``dispatch`` is recorded: its offset is committed soon."""
-        waiting = self._received[dispatch]
-        self._incoming[dispatch.recipient].settle(waiting.popleft())
-        if not waiting:
-            del self._received[dispatch]
+    async def done(self, arrival: Arrival) -> None:
+        """Say that what became of ``arrival`` is recorded: its offset is committed soon."""
+        assert isinstance(arrival.place, Arrived)  # it came from `receive`
+        self._consumer.settle(arrival.place)
 
     async def aclose(self) -> None:
-        """Commit, leave the groups, and end the connections."""
-        for consumer in self._incoming.values():
-            await consumer.aclose()
-        await self._outgoing.aclose()
+        """Commit what is settled, leave the group, and end the connections."""
+        await self._consumer.aclose()

@@ -67,6 +67,12 @@ class Metrics:
         self.dead_letters = self._gauge(
             "fame_dead_letters", "Deliveries given up that no operator has dealt with.", "route"
         )
+        self.quarantined = self._gauge(
+            "fame_quarantined_records", "Records of a topic that could not be used.", "route"
+        )
+        self.records = self._counter(
+            "fame_transport_records", "Records given to the cluster.", "route", "outcome"
+        )
         self.ledger_entries = self._gauge("fame_ledger_entries", "Entries in the ledger.")
         build = Gauge(
             "fame_build_info", "The running version.", ["version"], registry=self.registry
@@ -85,6 +91,10 @@ class Metrics:
     def attempted(self, adapter: str, outcome: str) -> None:
         """Count one attempt to deliver."""
         self._count(self.deliveries, adapter, outcome)
+
+    def carried(self, recipient: str, outcome: str) -> None:
+        """Count one record that the cluster has, or did not take."""
+        self._count(self.records, recipient, outcome)
 
     def turned_away(self, stage: str, reason: Reason) -> None:
         """Count one submission that was not accepted."""

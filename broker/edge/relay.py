@@ -19,8 +19,9 @@ from broker.core.identity import AgencyId
 from broker.core.instant import from_millis, millis
 from broker.edge import deliveries
 from broker.edge.crash import crash_point
+from broker.edge.pausing import is_paused
 from broker.edge.store import Store
-from broker.ports import Clock, Dispatch, Transport
+from broker.ports import Clock, Dispatch, Outgoing
 
 CLAIMS_MAX = 64  # deliveries of one recipient in one transaction
 
@@ -45,13 +46,13 @@ class Relay:
     def __init__(
         self,
         store: Store,
-        transport: Transport,
+        outgoing: Outgoing,
         clock: Clock,
         lease: Lease,
-        on_dispatch: Callable[[AgencyId], None],
+        on_dispatch: Callable[[AgencyId], object],
     ) -> None:
         self._store = store
-        self._transport = transport
+        self._outgoing = outgoing
         self._clock = clock
         self._lease = lease
         self._on_dispatch = on_dispatch
@@ -98,15 +99,16 @@ class Relay:
         room = {
             recipient: min(CLAIMS_MAX, free)
             for recipient in recipients
-            if (free := self._transport.room(recipient)) > 0
+            if (free := self._outgoing.room(recipient)) > 0
         }
         if not room:
             return 0
         dispatches = await self._store.write(lambda conn, _ledger: self._claim(conn, room))
         crash_point("K12")
         for dispatch in dispatches:
-            await self._transport.send(dispatch)
-            self._on_dispatch(dispatch.recipient)
+            await self._outgoing.send(dispatch)
+            if not self._outgoing.remote(dispatch.recipient):
+                self._on_dispatch(dispatch.recipient)
         return len(dispatches)
 
     def _claim(self, conn: Connection, room: dict[AgencyId, int]) -> list[Dispatch]:
@@ -121,6 +123,7 @@ class Relay:
                 lease_until=from_millis(millis(until)),
             )
             for recipient, limit in room.items()
+            if not is_paused(conn, recipient)
             for claimed in deliveries.claim(
                 conn,
                 recipient,
@@ -128,6 +131,7 @@ class Relay:
                 now=millis(now),
                 until=millis(until),
                 limit=limit,
+                counted=not self._outgoing.remote(recipient),
             )
         ]
 

@@ -191,3 +191,22 @@ reliance = Table(
     Column("recipient", String(64), primary_key=True),
     sqlite_with_rowid=False,
 )
+
+paused_route = Table(
+    "paused_route",
+    metadata,
+    Column("recipient", String(64), primary_key=True),
+    Column("paused_at", BigInteger, nullable=False),
+    Column("paused_by", String(128), nullable=False),
+)
+
+quarantine = Table(  # records of a topic that cannot be used: where they stand, and a code
+    "quarantine",
+    metadata,
+    Column("topic", String(249), primary_key=True),
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("recipient", String(64), nullable=False),
+    Column("code", String(64), nullable=False),
+    Column("found_at", BigInteger, nullable=False),
+)

@@ -24,6 +24,8 @@ import structlog
 # -- events: past tense, one name for each thing that happens --------------------------------
 BROKER_STARTED: Final = "broker_started"
 BROKER_STOPPED: Final = "broker_stopped"
+WORKER_STARTED: Final = "worker_started"
+WORKER_STOPPED: Final = "worker_stopped"
 SUBMISSION_ACCEPTED: Final = "submission_accepted"
 SUBMISSION_REFUSED: Final = "submission_refused"
 SUBMISSION_REJECTED: Final = "submission_rejected"

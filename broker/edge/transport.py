@@ -8,7 +8,7 @@ import asyncio
 from collections import defaultdict
 
 from broker.core.identity import AgencyId
-from broker.ports import Dispatch
+from broker.ports import Arrival, Dispatch
 
 
 class InProcessTransport:
@@ -20,6 +20,10 @@ class InProcessTransport:
         )
         self._lane_max = lane_max
 
+    def remote(self, _recipient: AgencyId) -> bool:
+        """Say that every worker is in this process."""
+        return False
+
     def room(self, recipient: AgencyId) -> int:
         """Return how many more dispatches the lane of ``recipient`` takes now."""
         return self._lane_max - self._lanes[recipient].qsize()
@@ -28,13 +32,13 @@ class InProcessTransport:
         """Put ``dispatch`` in its recipient's lane, waiting while the lane is full."""
         await self._lanes[dispatch.recipient].put(dispatch)
 
-    async def receive(self, recipient: AgencyId) -> Dispatch:
+    async def receive(self, recipient: AgencyId) -> Arrival:
         """Take the next dispatch for ``recipient``, waiting until there is one."""
-        return await self._lanes[recipient].get()
+        return Arrival(await self._lanes[recipient].get())
 
-    async def done(self, dispatch: Dispatch) -> None:
+    async def done(self, arrival: Arrival) -> None:
         """Mark one dispatch as recorded; `settled` waits for this."""
-        self._lanes[dispatch.recipient].task_done()
+        self._lanes[arrival.dispatch.recipient].task_done()
 
     async def settled(self) -> None:
         """Wait until every dispatch sent so far has been recorded."""

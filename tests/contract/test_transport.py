@@ -6,7 +6,7 @@ import pytest
 
 from broker.core.identity import AgencyId
 from broker.edge.transport import InProcessTransport
-from broker.ports import Dispatch, Transport
+from broker.ports import Arrival, Dispatch, Transport
 
 SCHOOL, POLICE = AgencyId("hylton-school"), AgencyId("northumbria-police")
 UNTIL = datetime(2026, 11, 20, 9, 1, tzinfo=UTC)
@@ -31,7 +31,7 @@ async def test_what_is_sent_is_received_by_its_recipient_in_order(make: Make) ->
     for number in range(3):
         await transport.send(dispatch(number))
 
-    received = [await transport.receive(SCHOOL) for _ in range(3)]
+    received = [(await transport.receive(SCHOOL)).dispatch for _ in range(3)]
 
     assert received == [dispatch(number) for number in range(3)]
 
@@ -42,11 +42,11 @@ async def test_nobody_receives_what_is_for_another(make: Make) -> None:
     await transport.send(dispatch(1, POLICE))
 
     waiting = asyncio.create_task(transport.receive(SCHOOL))
-    assert await transport.receive(POLICE) == dispatch(1, POLICE)
+    assert await transport.receive(POLICE) == Arrival(dispatch(1, POLICE))
 
     assert not waiting.done()
     await transport.send(dispatch(2))
-    assert await waiting == dispatch(2)
+    assert await waiting == Arrival(dispatch(2))
 
 
 @every_transport
@@ -58,7 +58,7 @@ async def test_a_full_lane_holds_up_its_own_recipient_and_nobody_else(make: Make
 
     await transport.send(dispatch(4, POLICE))
 
-    assert await transport.receive(POLICE) == dispatch(4, POLICE)
+    assert await transport.receive(POLICE) == Arrival(dispatch(4, POLICE))
     assert not held_up.done()
     await transport.receive(SCHOOL)
     await held_up
@@ -86,7 +86,7 @@ async def test_what_nobody_received_can_be_taken_back(make: Make) -> None:
 
     left = transport.take_back()
 
-    assert taken == dispatch(0)
+    assert taken == Arrival(dispatch(0))
     assert left == [dispatch(1), dispatch(2)]
     assert transport.take_back() == []
 

@@ -239,3 +239,24 @@ def test_a_bench_is_short_and_complete(capsys: pytest.CaptureFixture[str]) -> No
 
     assert found["messages"] == 45
     assert found["accepted a second"] > 0
+
+
+def test_a_route_is_paused_and_resumed_and_told_of(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["route", "pause", "ne-jobs-portal", "--dry-run"]) == 0
+    assert run(["route", "pause", "ne-jobs-portal"]) == 0
+    paused = {one["recipient"]: one for one in said(capsys, "route", "ls", "--json")}
+    assert run(["route", "pause", "ne-jobs-portal"]) == 0
+    assert "already" in capsys.readouterr().out
+    assert run(["route", "resume", "ne-jobs-portal"]) == 0
+    rows = {one["recipient"]: one for one in said(capsys, "route", "ls", "--json")}
+    lags = {one["recipient"]: one for one in said(capsys, "route", "lag", "--json")}
+
+    assert paused["ne-jobs-portal"]["paused_since"] is not None
+    assert rows["ne-jobs-portal"]["paused_since"] is None
+    assert rows["ne-jobs-portal"]["transport"] == "in-process"
+    assert lags["ne-jobs-portal"]["behind"] is None
+    assert run(["route", "ls"]) == 0
+    assert run(["route", "lag"]) == 0
+    assert "ne-jobs-portal" in capsys.readouterr().out
+    assert run(["route", "pause", "nobody-here"]) == 1
+    assert run(["deliver", "--agency", "ne-jobs-portal"]) == 2

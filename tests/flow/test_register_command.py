@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import stat
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,10 @@ import pytest
 from broker.cli import run
 from broker.cli.sample import new_header
 from broker.core.errors import Permanent
+from broker.core.identity import AgencyId
 from broker.core.samples import sample_payload
 from broker.core.signing import build_envelope
+from broker.edge.jwe import own_keys, recipient_key
 from broker.edge.registers import load_register
 
 ROOT = Path(__file__).parents[2]
@@ -250,3 +254,37 @@ def test_a_register_that_cannot_be_read_is_told_with_file_and_line(
     assert "purposes.toml line" in out
     with pytest.raises(Permanent, match="write true or false"):
         load_register(protocols)
+
+
+def test_a_new_key_to_encrypt_to_overlaps_with_the_one_before(
+    fame: Fame, protocols: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "school"
+    for start in ("2026-01-01", "2026-02-01"):
+        code, said = fame(
+            "agency", "encrypt-to", "hylton-school", "--out", str(out), "--from", start
+        )
+        assert code == 0, said
+
+    school = load_register(protocols).agencies[AgencyId("hylton-school")]
+    first, second = school.encryption
+    privates = sorted(out.glob("encryption.*.key.pem"))
+    held = own_keys(school.agency_id, [path.read_bytes() for path in privates])
+    before, after = datetime(2026, 1, 31, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC)
+
+    assert (school.encryption_key(before), school.encryption_key(after)) == (first, second)
+    assert {recipient_key(key.pem).key_id for key in (first, second)} == set(held.keys)
+    assert [stat.S_IMODE(path.stat().st_mode) for path in privates] == [0o600, 0o600]
+    assert "PRIVATE" not in said
+    _, shown = as_json(fame, "agency", "show", "hylton-school")
+    assert len(shown["encryption"]) == 2
+
+
+def test_a_dry_run_makes_no_key(fame: Fame, protocols: Path, tmp_path: Path) -> None:
+    out = tmp_path / "school"
+
+    code, _ = fame("agency", "encrypt-to", "hylton-school", "--out", str(out), "--dry-run")
+
+    assert code == 0
+    assert not out.exists()
+    assert not load_register(protocols).agencies[AgencyId("hylton-school")].encryption

@@ -18,7 +18,7 @@ from broker.core.identity import AgencyId
 from broker.core.reasons import Reason
 from broker.edge.cloudevents import headers_of
 from broker.edge.jwe import ALGORITHM, ENCRYPTION, seal
-from broker.edge.kafka import KafkaTransport
+from broker.edge.kafka import KafkaIncoming, KafkaOutgoing
 from broker.edge.kafka_client import MutualTls, Scram
 from broker.edge.kafka_consumer import Poison
 from broker.edge.kafka_producer import SupervisedProducer
@@ -49,29 +49,37 @@ def world(kafka: KafkaCluster, no_socket_left: None) -> World:
 
 
 @pytest.fixture
-async def transport(world: World) -> AsyncIterator[KafkaTransport]:
-    made = KafkaTransport(world.outgoing(), {SUNDERLAND: world.consumer()})
-    yield made
-    await made.aclose()
+async def ends(world: World) -> AsyncIterator[tuple[KafkaOutgoing, KafkaIncoming]]:
+    outgoing, incoming = world.outgoing(), KafkaIncoming(world.consumer(), SUNDERLAND)
+    yield outgoing, incoming
+    await incoming.aclose()
+    await outgoing.aclose()
 
 
-async def test_a_dispatch_comes_out_as_it_went_in(transport: KafkaTransport) -> None:
+async def test_a_dispatch_comes_out_as_it_went_in(
+    ends: tuple[KafkaOutgoing, KafkaIncoming],
+) -> None:
+    outgoing, incoming = ends
     sent = [dispatch(number=n) for n in range(20)]
 
     for one in sent:
-        await transport.send(one)
-    got = [await soon(transport.receive(SUNDERLAND)) for _ in sent]
+        await outgoing.send(one)
+    arrivals = [await soon(incoming.receive(SUNDERLAND)) for _ in sent]
+    got = [arrival.dispatch for arrival in arrivals]
 
     assert sorted(got, key=lambda d: d.delivery_id) == sent
     for key in {d.order_key for d in sent}:
         assert [d for d in got if d.order_key == key] == [d for d in sent if d.order_key == key]
-    for one in got:
-        await transport.done(one)
+    assert {arrival.body for arrival in arrivals} == {BODY}
+    for arrival in arrivals:
+        await incoming.done(arrival)
 
 
-async def test_a_worker_receives_for_its_own_agency_only(transport: KafkaTransport) -> None:
+async def test_a_worker_receives_for_its_own_agency_only(
+    ends: tuple[KafkaOutgoing, KafkaIncoming],
+) -> None:
     with pytest.raises(Permanent) as refused:
-        await transport.receive(GATESHEAD)
+        await ends[1].receive(GATESHEAD)
 
     assert refused.value.reason is Reason.TRANSPORT_REFUSED
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
@@ -28,6 +28,7 @@ from tests.unit.policy_world import (
     register,
     table,
 )
+from tests.unit.test_agency import P256 as PUBLIC
 from tests.unit.test_agency import pem
 
 
@@ -247,6 +248,25 @@ def test_a_certificate_that_cannot_be_read_is_a_mistake(blobs: dict[str, bytes])
         build_register(files(with_certificate()), blobs, {})
 
 
+def with_encryption(**values: Any) -> Change:
+    return table("agencies/yot.toml", encryption=[{"file": "k.pub.pem", **values}])
+
+
+def test_keys_to_encrypt_to_are_registered_from_their_files() -> None:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+
+    held = build_register(files(with_encryption(valid_from=start)), {"k.pub.pem": PUBLIC}, {})
+
+    (key,) = held.agencies[YOT].encryption
+    assert (key.pem, key.valid_from) == (PUBLIC, start)
+
+
+@pytest.mark.parametrize("blobs", [{}, {"k.pub.pem": b"nothing"}])
+def test_a_key_to_encrypt_to_that_cannot_be_read_is_a_mistake(blobs: dict[str, bytes]) -> None:
+    with pytest.raises(Mistake, match="is not a public key on P-256"):
+        build_register(files(with_encryption()), blobs, {})
+
+
 def system(**values: object) -> Change:
     return table("agencies/yot.toml", system=[{"system_id": "s", **values}])
 
@@ -279,10 +299,11 @@ def test_a_system_without_its_files_is_a_mistake(change: Change, words: str) -> 
 def test_the_files_an_agency_names_are_found() -> None:
     agency = {
         "certificate": [{"file": "a.pem"}],
+        "encryption": [{"file": "d.pem"}],
         "system": [{"tls_certificates": ["b.pem"], "client_keys": ["c.pem"]}, {}],
     }
 
-    assert certificate_files(agency) == (["a.pem", "b.pem"], ["c.pem"])
+    assert certificate_files(agency) == (["a.pem", "d.pem", "b.pem"], ["c.pem"])
     assert certificate_files({}) == ([], [])
 
 

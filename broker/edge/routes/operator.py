@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict
 
+from broker.core.identity import AgencyId
 from broker.core.outcome import DiscardCause
 from broker.edge import telemetry
 from broker.edge.routes.callers import Operator
@@ -28,6 +29,26 @@ class Operations(Protocol):
         self, delivery_id: str, operator: str, why: DiscardCause
     ) -> Mapping[str, Any]:
         """Record that a delivery that was given up stays so."""
+        ...
+
+
+class Routes(Protocol):
+    """The ways to the agencies, as operators see them."""
+
+    async def routes(self) -> Sequence[Mapping[str, Any]]:
+        """Return every route."""
+        ...
+
+    async def lags(self) -> Sequence[Mapping[str, Any]]:
+        """Return what waits for each recipient: in the outbox, and in its topic."""
+        ...
+
+    async def pause(self, recipient: AgencyId, operator: str) -> Mapping[str, Any]:
+        """Hand nothing over to a recipient until it is resumed."""
+        ...
+
+    async def resume(self, recipient: AgencyId, operator: str) -> Mapping[str, Any]:
+        """End a pause."""
         ...
 
 
@@ -67,5 +88,32 @@ def operator_routes(operations: Operations, reload: Callable[[], Awaitable[Diges
         register = await reload()
         telemetry.log(telemetry.REGISTER_RELOADED, digest=register.digest)
         return {"register": register.digest}
+
+    return router
+
+
+def route_routes(routes: Routes) -> APIRouter:
+    """Return the routes below `/operator/routes`."""
+    router = APIRouter(prefix="/operator/routes", tags=["operator"])
+
+    @router.get("", summary="The ways to the agencies, and which are paused")
+    async def listed(_operator: Operator) -> dict[str, Any]:
+        return {"routes": [dict(one) for one in await routes.routes()]}
+
+    @router.get("/lag", summary="How far each recipient is behind")
+    async def lags(_operator: Operator) -> dict[str, Any]:
+        return {"routes": [dict(one) for one in await routes.lags()]}
+
+    @router.post("/{recipient}/pause", summary="Hand nothing over until it is resumed")
+    async def pause(recipient: str, operator: Operator) -> dict[str, Any]:
+        done = await routes.pause(AgencyId(recipient), operator.name)
+        telemetry.log(telemetry.OPERATOR_ACTED, action="pause", recipient=done["recipient"])
+        return dict(done)
+
+    @router.post("/{recipient}/resume", summary="End a pause")
+    async def resume(recipient: str, operator: Operator) -> dict[str, Any]:
+        done = await routes.resume(AgencyId(recipient), operator.name)
+        telemetry.log(telemetry.OPERATOR_ACTED, action="resume", recipient=done["recipient"])
+        return dict(done)
 
     return router

@@ -14,6 +14,7 @@ from broker.core.reasons import Reason, explain
 from broker.edge.metrics import CONTENT_TYPE, Metrics
 
 Check = Callable[[], Awaitable[object]]
+NO_CHECKS: Mapping[str, Check] = {}
 
 
 class Digested(Protocol):
@@ -48,11 +49,16 @@ class About:
 
 
 def system_routes(
-    about: About, metrics: Metrics, refresh: Check, checks: Mapping[str, Check]
+    about: About,
+    metrics: Metrics,
+    refresh: Check,
+    checks: Mapping[str, Check],
+    notes: Mapping[str, Check] = NO_CHECKS,
 ) -> APIRouter:
     """Return the routes that anybody may call. They tell nothing about any message.
 
-    ``refresh`` brings up to date what the metrics tell of the store.
+    ``refresh`` brings up to date what the metrics tell of the store. ``notes`` are checks
+    of what may be away without anything being refused, so a balancer need not know.
     """
     router = APIRouter(tags=["system"])
 
@@ -67,6 +73,7 @@ def system_routes(
         ready = all(results.values())
         body: dict[str, object] = {"status": "ok" if ready else "unavailable"}
         if "verbose" in request.query_params:
+            results |= {name: await _passes(check) for name, check in notes.items()}
             body["checks"] = {name: "ok" if ok else "failed" for name, ok in results.items()}
         return _json(body, 200 if ready else 503)
 

@@ -1,0 +1,117 @@
+"""From the settings to the parts that talk to Kafka: what the composition roots share."""
+
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+from broker.config import BrokerConfig, KafkaSection
+from broker.core.errors import Permanent
+from broker.core.identity import AgencyId
+from broker.core.reasons import Reason
+from broker.core.topics import parse_topics
+from broker.edge.attempts import Attempts
+from broker.edge.jwe import OwnKeys, own_keys
+from broker.edge.kafka import KafkaOutgoing, LagMeter, Observe, OnRoom
+from broker.edge.kafka_client import KafkaSettings, MutualTls, Scram
+from broker.edge.kafka_consumer import KafkaConsumer, Quarantine
+from broker.edge.kafka_producer import SupervisedProducer
+from broker.edge.key_files import read_file
+from broker.edge.parcels import Packing
+
+RECORD_BYTES_MAX = 4 * 1024 * 1024  # as max.message.bytes in topics.toml
+
+
+def kafka_outgoing(
+    config: BrokerConfig, attempts: Attempts, *, on_room: OnRoom, observe: Observe
+) -> KafkaOutgoing:
+    """Return the relay's end of the transport, for what is claimed in the name of ``attempts``.
+
+    Raises:
+        Permanent: a file is missing or cannot be used, or a setting is not given.
+    """
+    kafka = config.kafka
+    settings = _settings(kafka, kafka.principal)
+    packing = Packing(
+        store=attempts.store,
+        discloser=attempts.discloser,
+        recorder=attempts.recorder,
+        clock=attempts.clock,
+        rng=attempts.rng,
+        owner=attempts.owner,
+    )
+    return KafkaOutgoing(
+        SupervisedProducer(settings),
+        LagMeter(settings),
+        topic_names(kafka.topics_file),
+        packing,
+        lane_max=kafka.lane_max,
+        on_lost=packing.lost,
+        on_room=on_room,
+        observe=observe,
+    )
+
+
+def kafka_consumer(config: BrokerConfig, agency: AgencyId, quarantine: Quarantine) -> KafkaConsumer:
+    """Return the worker's end for ``agency``, and for no other.
+
+    Raises:
+        Permanent: a file is missing or cannot be used, or the agency has no topic.
+    """
+    kafka = config.kafka
+    topic = topic_names(kafka.topics_file).get(agency)
+    if topic is None:
+        raise Permanent(Reason.TRANSPORT_REFUSED, f"{kafka.topics_file} has no topic for {agency}")
+    settings = _settings(kafka, kafka.worker_principal.replace("{agency}", agency))
+    keys = _own_keys(kafka.agency_keys_dir / agency, agency)
+    return KafkaConsumer(settings, topic, keys, quarantine, window_max=kafka.window_max)
+
+
+def topic_names(file: Path) -> Mapping[AgencyId, str]:
+    """Return the topic of each recipient that has one.
+
+    Raises:
+        Permanent: the file cannot be read or says something that cannot be used.
+    """
+    try:
+        topics = parse_topics(read_file(file).decode("utf-8"))
+    except ValueError as error:
+        raise Permanent(Reason.INTERNAL, f"{file} cannot be used: {error}") from error
+    return {agency: topic.name for agency, topic in topics.topics.items()}
+
+
+def _settings(kafka: KafkaSection, principal: str) -> KafkaSettings:
+    if not kafka.bootstrap:
+        raise Permanent(Reason.INTERNAL, "kafka.bootstrap is not given")
+    read_file(kafka.ca_file)
+    return KafkaSettings(
+        bootstrap=kafka.bootstrap,
+        ca_file=kafka.ca_file,
+        identity=_identity(kafka, principal),
+        client_id=f"{kafka.client_id}-{principal}-{socket.gethostname()}",
+        request_s=kafka.request_s,
+        send_s=kafka.send_s,
+        session_s=kafka.session_s,
+        poll_s=kafka.poll_s,
+        record_bytes_max=RECORD_BYTES_MAX,
+        fetch_bytes_max=kafka.fetch_bytes_max,
+    )
+
+
+def _identity(kafka: KafkaSection, principal: str) -> Scram | MutualTls:
+    folder = kafka.identity_dir
+    if kafka.identity == "scram":
+        password = read_file(folder / f"{principal}.password").decode("utf-8").strip()
+        return Scram(principal, password)
+    pair = MutualTls(folder / f"{principal}.cert.pem", folder / f"{principal}.key.pem")
+    read_file(pair.certificate)
+    read_file(pair.key)
+    return pair
+
+
+def _own_keys(folder: Path, agency: AgencyId) -> OwnKeys:
+    files = sorted(folder.glob("encryption*.key.pem"))
+    try:
+        return own_keys(agency, [read_file(file) for file in files])
+    except ValueError as error:
+        detail = f"{folder}/encryption*.key.pem cannot be used: {error}"
+        raise Permanent(Reason.INTERNAL, detail) from error

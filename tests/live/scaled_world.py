@@ -1,0 +1,184 @@
+"""A scaled-out broker as processes: `fame serve` and `fame deliver` with a real Kafka between.
+
+One agency takes files, through its topic; what is dropped for it is counted by delivery id.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from broker.core.signing import load_signing_key
+from tests.bench.bench_http import Flow, messages
+from tests.live.kafka_world import BROKER, PASSWORD, SUNDERLAND, TOPICS, World
+from tests.live.scaled_judge import Sender
+
+FLOW = Flow("hylton-school", "sims", SUNDERLAND, "Referral", "CP")
+WORKER_S = 60.0
+
+# Quick enough for a test, and with the proportions of the defaults: an attempt is over well
+# before its lease is.
+SETTINGS = """
+[delivery]
+transport = "kafka"
+lease_s = {lease_s}
+timeout_s = 1.5
+poll_s = 0.2
+backoff_s_first = 0.2
+attempts_max = {attempts_max}
+
+[kafka]
+bootstrap = "{bootstrap}"
+ca_file = "{ca_file}"
+request_s = 2.0
+send_s = 8.0
+session_s = {session_s}
+watch_s = 0.3
+lane_max = {lane_max}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """The folder that all processes share, and the topics that are its own."""
+
+    state: Path
+    drops: Path
+    kafka: World
+
+    def sender(self, count: int) -> Sender:
+        """Return the school's system with ``count`` signed messages to send."""
+        folder = self.state / "agencies" / FLOW.sender
+        key = load_signing_key(
+            (folder / "signing.key.pem").read_bytes(), (folder / "signing.cert.pem").read_bytes()
+        )
+        bodies = messages(FLOW, key, count, 5000)
+        return Sender(self.state, FLOW.sender, {_id_of(body): body for body in bodies})
+
+    @property
+    def dropped(self) -> list[Path]:
+        """What lies in the agency's folder."""
+        return sorted((self.drops / SUNDERLAND).glob("*.xml"))
+
+
+def _id_of(body: bytes) -> str:
+    start = body.index(b"MessageId>") + len(b"MessageId>")
+    return body[start : start + 36].decode()
+
+
+def make_scaled(  # noqa: PLR0913 - the settings that tests turn
+    sandbox: Path,
+    place: Path,
+    world: World,
+    *,
+    lease_s: float = 4.0,
+    attempts_max: int = 12,
+    session_s: float = 6.0,
+    lane_max: int = 64,
+    bootstrap: str = "",
+) -> Scaled:
+    """Copy ``sandbox`` and have it deliver through the topics of ``world``."""
+    state = place / "broker"
+    shutil.copytree(sandbox, state)
+    drops = state / "data" / "drops"
+    (drops / SUNDERLAND).mkdir(parents=True)
+    agency = state / "protocols" / "agencies" / f"{SUNDERLAND}.toml"
+    text = agency.read_text(encoding="utf-8")
+    route = f'adapter = "file_drop"\nsettings = {{ directory = "{SUNDERLAND}" }}'
+    assert 'adapter = "mailbox"' in text
+    agency.write_text(text.replace('adapter = "mailbox"', route), encoding="utf-8")
+    access = world.cluster.access
+    with (state / "fame.toml").open("a", encoding="utf-8") as settings:
+        settings.write(
+            SETTINGS.format(
+                lease_s=lease_s,
+                attempts_max=attempts_max,
+                bootstrap=bootstrap or access.bootstrap,
+                ca_file=access.ca_file,
+                session_s=session_s,
+                lane_max=lane_max,
+            )
+        )
+    (state / "topics.toml").write_text(TOPICS.format(prefix=world.topics.prefix), encoding="utf-8")
+    secrets = state / "keys" / "kafka"
+    secrets.mkdir()
+    for principal in (BROKER, f"fame-deliver-{SUNDERLAND}"):
+        (secrets / f"{principal}.password").write_text(PASSWORD, encoding="utf-8")
+    return Scaled(state, drops, world)
+
+
+@dataclass(slots=True)
+class WorkerProcess:
+    """A `fame deliver` of its own session."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @classmethod
+    def start(
+        cls, state: Path, agency: str = SUNDERLAND, *, crash: str = "", **settings: str
+    ) -> "WorkerProcess":
+        """Start a worker; do not wait for it."""
+        inherited = os.environ.items()  # noqa: TID251 - what a child process starts with
+        environment = {k: v for k, v in inherited if not k.startswith("FAME_")}
+        environment |= settings | ({"FAME_CRASH": crash} if crash else {})
+        log = state / f"worker.{time.monotonic_ns()}.log"
+        command = ["deliver", "--agency", agency, "--config", str(state / "fame.toml")]
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "broker", *command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment,
+                start_new_session=True,
+            )
+        return cls(process, log)
+
+    def wait_logged(self, text: str, timeout_s: float = WORKER_S) -> None:
+        """Wait until the worker has said ``text``."""
+        until = time.monotonic() + timeout_s
+        while text not in self.log.read_text(encoding="utf-8"):
+            said = self.log.read_text(encoding="utf-8")
+            assert self.process.poll() is None, said
+            assert time.monotonic() < until, said
+            time.sleep(0.05)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> int:
+        """End it politely; return its exit code."""
+        self.process.terminate()
+        return self.process.wait(timeout=30)
+
+
+@contextmanager
+def working(state: Path, *, crash: str = "", **settings: str) -> Iterator[WorkerProcess]:
+    """Run a worker for the time of a block; it never outlives it."""
+    worker = WorkerProcess.start(state, crash=crash, **settings)
+    try:
+        yield worker
+    finally:
+        worker.kill()
+
+
+def wait_for(what: Callable[[], object], timeout_s: float = 60.0) -> None:
+    """Wait until ``what``, a function, says yes."""
+    until = time.monotonic() + timeout_s
+    while not what():
+        assert time.monotonic() < until, "it did not come to pass"
+        time.sleep(0.1)

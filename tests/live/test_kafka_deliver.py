@@ -1,0 +1,107 @@
+"""`fame serve` and `fame deliver` as processes, with a real Kafka of three nodes between them."""
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from broker.cli.init import make
+from tests.live.harness import running
+from tests.live.kafka_world import GATESHEAD, SUNDERLAND, make_world
+from tests.live.scaled_judge import drain, judge
+from tests.live.scaled_world import Scaled, WorkerProcess, make_scaled, wait_for, working
+from tests.live.services.kafka import KafkaCluster
+
+pytestmark = pytest.mark.live
+
+DRAIN_S = 90.0
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    state = tmp_path_factory.mktemp("scaled") / "broker"
+    make(state, sandbox=True, port=0, at=datetime.now(UTC))  # noqa: TID251 - a new sandbox
+    return state
+
+
+@pytest.fixture
+def scaled(sandbox: Path, tmp_path: Path, kafka: KafkaCluster) -> Scaled:
+    return make_scaled(sandbox, tmp_path, make_world(kafka))
+
+
+def attempts(scaled: Scaled) -> list[int]:
+    with closing(sqlite3.connect(scaled.state / "data" / "fame.db")) as db:
+        return [row[0] for row in db.execute("SELECT attempts FROM delivery")]
+
+
+def lag(scaled: Scaled) -> int:
+    return asyncio.run(scaled.kafka.lag())
+
+
+def test_what_is_sent_to_two_brokers_is_delivered_by_two_workers_once(scaled: Scaled) -> None:
+    first, second = scaled.sender(10), scaled.sender(10)
+    with (
+        running(scaled.state) as one,
+        running(scaled.state) as other,
+        working(scaled.state) as left,
+        working(scaled.state) as right,
+    ):
+        assert first.send_pending(one.port)
+        assert second.send_pending(other.port)
+        drain(scaled.state, timeout_s=DRAIN_S)
+        wait_for(lambda: lag(scaled) == 0)
+        codes = [left.stop(), right.stop(), one.stop(), other.stop()]
+
+    assert codes == [0, 0, 0, 0]
+    assert len(scaled.dropped) == 20
+    assert set(attempts(scaled)) == {1}
+    first.messages = {**first.messages, **second.messages}
+    first.acknowledged |= second.acknowledged
+    verdict = judge(scaled.state, first, scaled.drops)
+    assert verdict.clean, verdict
+    logs = b"".join(log.read_bytes() for log in scaled.state.glob("*.log"))
+    assert b"PRIVATE KEY" not in logs
+    assert b"only-for-tests" not in logs
+
+
+@pytest.mark.parametrize("point", ["K13", "K14", "K15", "K16", "K17"])
+def test_nothing_is_lost_or_doubled_when_a_process_dies_at(point: str, scaled: Scaled) -> None:
+    sender = scaled.sender(6)
+    broker_dies = point in {"K13", "K14"}
+    crash = f"{point}:3"
+    with (
+        running(scaled.state, crash=crash if broker_dies else "") as broker,
+        working(scaled.state, crash="" if broker_dies else crash) as worker,
+    ):
+        dying = broker.process if broker_dies else worker.process
+        sender.send_pending(broker.port)
+        assert dying.wait(timeout=60) == -9, "the point was never passed three times"
+    with running(scaled.state) as broker, working(scaled.state):
+        assert sender.send_pending(broker.port)
+        drain(scaled.state, timeout_s=DRAIN_S)
+
+    verdict = judge(scaled.state, sender, scaled.drops)
+    assert verdict.clean, verdict
+    assert len(scaled.dropped) == len(sender.acknowledged) == 6
+    # What may have been handed over before is marked, and what certainly was not is not.
+    marked = sum(attempt > 1 for attempt in attempts(scaled))
+    assert marked == (1 if point in {"K15", "K16"} else 0)
+
+
+def test_a_worker_reads_no_topic_but_its_own(scaled: Scaled) -> None:
+    route = 'adapter = "file_drop"\nsettings = { directory = "x" }'
+    agency = scaled.state / "protocols" / "agencies" / f"{GATESHEAD}.toml"
+    agency.write_text(agency.read_text().replace('adapter = "mailbox"', route))
+    worker = WorkerProcess.start(
+        scaled.state,
+        GATESHEAD,
+        FAME_KAFKA__WORKER_PRINCIPAL=f"fame-deliver-{SUNDERLAND}",
+    )
+
+    code = worker.process.wait(timeout=60)
+
+    assert code == 5
+    assert "broker.transport_refused" in worker.log.read_text()
