@@ -12,8 +12,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
+from broker.cli.init import make
 from broker.core.signing import load_signing_key
 from tests.bench.bench_http import Flow, messages
 from tests.live.kafka_world import BROKER, PASSWORD, SUNDERLAND, TOPICS, World
@@ -70,6 +72,13 @@ class Scaled:
 def _id_of(body: bytes) -> str:
     start = body.index(b"MessageId>") + len(b"MessageId>")
     return body[start : start + 36].decode()
+
+
+def new_sandbox(place: Path) -> Path:
+    """Return a sandbox of its own, to be copied for each test."""
+    state = place / "broker"
+    make(state, sandbox=True, port=0, at=datetime.now(UTC))  # noqa: TID251 - a new sandbox
+    return state
 
 
 def make_scaled(  # noqa: PLR0913 - the settings that tests turn

@@ -3,16 +3,21 @@
 import asyncio
 import sqlite3
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from broker.cli.init import make
 from tests.live.harness import running
 from tests.live.kafka_world import GATESHEAD, SUNDERLAND, make_world
 from tests.live.scaled_judge import drain, judge
-from tests.live.scaled_world import Scaled, WorkerProcess, make_scaled, wait_for, working
+from tests.live.scaled_world import (
+    Scaled,
+    WorkerProcess,
+    make_scaled,
+    new_sandbox,
+    wait_for,
+    working,
+)
 from tests.live.services.kafka import KafkaCluster
 
 pytestmark = pytest.mark.live
@@ -22,9 +27,7 @@ DRAIN_S = 90.0
 
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    state = tmp_path_factory.mktemp("scaled") / "broker"
-    make(state, sandbox=True, port=0, at=datetime.now(UTC))  # noqa: TID251 - a new sandbox
-    return state
+    return new_sandbox(tmp_path_factory.mktemp("scaled"))
 
 
 @pytest.fixture
