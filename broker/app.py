@@ -25,6 +25,7 @@ from broker.core.identity import AgencyId
 from broker.core.limits import Limits
 from broker.core.reasons import Reason
 from broker.core.receipt import Issuer
+from broker.core.recorded import Records
 from broker.core.schema import SchemaSet
 from broker.core.signature import ProfileVerifier, Verifier
 from broker.core.signature_signxml import SignxmlVerifier
@@ -415,6 +416,7 @@ def _intake(parts: Parts, threads: ThreadPoolExecutor) -> Intake:
         limits=parts.limits,
         threads=threads,
         metrics=parts.metrics,
+        records=Records(parts.schemas),
     )
 
 

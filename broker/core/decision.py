@@ -13,6 +13,7 @@ from datetime import datetime
 from broker.core import remedy
 from broker.core.consent import Consent, consent_refusal, relied_on
 from broker.core.facts import (
+    GIVEN,
     Categories,
     DecisionFacts,
     facts_of,
@@ -296,13 +297,7 @@ def _model(clause: Clause, facts: DecisionFacts) -> str:
 def _explicit_consent(clause: Clause, asked: _Asked, model: str) -> Refused | None:
     facts = asked.facts
     # step 6, ISP-6.3: consent is active, in scope, and names the recipient.
-    reason = consent_refusal(
-        asked.consents,
-        purpose=facts.purpose,
-        message_type=facts.message_type,
-        recipient=asked.recipient,
-        now=asked.now,
-    )
+    reason = _consent_answer(asked)
     if reason is None:
         return None
     # step 6, ISP-6.4: a sensitive service answers without consent only to prevent harm. Of a
@@ -312,6 +307,20 @@ def _explicit_consent(clause: Clause, asked: _Asked, model: str) -> Refused | No
         if facts.harm or unknown:
             return None
     return _refused(reason, 6, remedy.consent(reason, model), clause)
+
+
+def _consent_answer(asked: _Asked) -> Reason | None:
+    """Return why no consent carries the disclosure; of a past decision, what was found then."""
+    facts = asked.facts
+    if facts.consent_answer is not None:
+        return None if facts.consent_answer == GIVEN else Reason(facts.consent_answer)
+    return consent_refusal(
+        asked.consents,
+        purpose=facts.purpose,
+        message_type=facts.message_type,
+        recipient=asked.recipient,
+        now=asked.now,
+    )
 
 
 def _relied_on(clause: Clause, asked: _Asked) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from lxml import etree
 from broker.core.identity import AgencyId
 from broker.core.message import Practitioner, ValidMessage
 
+GIVEN = "GIVEN"  # the answer on consent: one in force carries the disclosure
 SAFEGUARDING_CONDITION = "DPA-S1-18"
 _TASK = "PublicTaskStatement"
 _STATED = ("SharingBasis", "Consent", "SensitiveInvolvement", _TASK)
@@ -30,6 +31,7 @@ class DecisionFacts:
     that it holds; None: not looked up. ``settled``
     marks a message that was permitted before and is asked about again at disclosure: what
     cannot have changed since (practitioner, payload) is not asked a second time.
+    ``consent_answer`` is set only where a recorded decision is made again (`core.recorded`).
     """
 
     sender: AgencyId
@@ -53,6 +55,7 @@ class DecisionFacts:
     sensitive: bool = False  # the payload names a sensitive service
     categories: frozenset[str] | None = None
     paths: frozenset[str] | None = None
+    consent_answer: str | None = None  # of a past decision: GIVEN, or the reason why not
     settled: bool = False
 
 

@@ -1,6 +1,6 @@
 """What was decided for one recipient, and the states of a delivery: closed unions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from broker.core.identity import AgencyId
@@ -69,6 +69,7 @@ class RecipientVerdict:
     withheld: tuple[str, ...] = ()  # paths only
     collected: bool = False
     kept: bool = False
+    record: str | None = field(default=None, repr=False)  # for deciding again: `core.recorded`
 
 
 class DeliveryState(StrEnum):

@@ -181,6 +181,7 @@ def _decision_rows(submission: Submission) -> list[_Row]:
             "recipient": verdict.recipient,
             "withheld": orjson.dumps(verdict.withheld).decode(),
             "register_digest": submission.register_digest,
+            "facts": verdict.record,
             **_decided(verdict),
         }
         for verdict in submission.verdicts

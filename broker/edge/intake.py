@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
@@ -26,6 +26,7 @@ from broker.core.outcome import Decision, Permitted, RecipientVerdict
 from broker.core.protocol import Register
 from broker.core.pseudonym import subject_ref
 from broker.core.reasons import Reason
+from broker.core.recorded import Records
 from broker.core.schema import SchemaSet
 from broker.core.signature import Verifier
 from broker.core.signing import SigningKey, sign_envelope
@@ -111,7 +112,7 @@ class _Facts:
     register: Register
     recipients: tuple[AgencyId, ...]
     subject: SubjectRef | None
-    consents: Collection[Consent]
+    consents: Collection[Consent] | None  # None: no clause rests on any, so nobody looked
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,7 @@ class Intake:
     limits: Limits
     threads: Executor
     metrics: Metrics
+    records: Records
     clerk: Clerk | None = None
 
     async def submit(self, body: bytes, peer: Peer, trace: Trace) -> Submitted:
@@ -144,7 +146,11 @@ class Intake:
         # The clock is read after the facts: a decision judges what it has seen (§3.4).
         decided_at = self.clock.now()
         decisions = self._decide(message, facts, decided_at)
-        verdicts = self._minimise(message, facts, decisions)
+        made = self.records.of(message, decided_at)
+        verdicts = tuple(
+            replace(verdict, record=made(verdict.recipient, facts.consents))
+            for verdict in self._minimise(message, facts, decisions)
+        )
         task = self._task(message, facts, verdicts, peer)
         header = message.header
         default_expiry = received_at + timedelta(seconds=self.limits.lifetime_s_default)
@@ -210,7 +216,7 @@ class Intake:
         register = self.registers.current
         header = message.header
         recipients = resolve(header.recipients, register, self.limits.recipients_max)
-        consents: Collection[Consent] = ()
+        consents: Collection[Consent] | None = () if pseudonym is None else None
         if any(asks_consent(register, header.sender, to, header.message_type) for to in recipients):
             consents = await self.consents.held(pseudonym)
         return _Facts(register, recipients, pseudonym, consents)
@@ -232,7 +238,8 @@ class Intake:
     def _decision(
         self, message: ValidMessage, recipient: AgencyId, facts: _Facts, now: datetime
     ) -> Decision:
-        return decide(message, recipient, facts.register, facts.consents, now, schemas=self.schemas)
+        consents = facts.consents or ()
+        return decide(message, recipient, facts.register, consents, now, schemas=self.schemas)
 
     def _minimise(
         self, message: ValidMessage, facts: _Facts, decisions: list[tuple[AgencyId, Decision]]

@@ -11,11 +11,13 @@ from joserfc import jwk
 from joserfc.errors import JoseError
 
 from broker.core.assembly import AGENCIES, build_register, certificate_files
+from broker.core.drafting import parse_draft
 from broker.core.errors import Permanent
 from broker.core.in_force import InForce, Sources, in_force
 from broker.core.policy_log import LOG
 from broker.core.protocol import Register
 from broker.core.reasons import Reason
+from broker.core.sharing import SharingProtocol
 from broker.core.table import Mistake
 from broker.core.two_keys import SIGNED
 
@@ -80,6 +82,17 @@ def _placed(directory: Path) -> Iterator[None]:
             raise
         place = f"{mistake.file} line {line}"
         raise Mistake(place, mistake.table, mistake.key, mistake.cure) from mistake
+
+
+def load_draft(file: Path, register: Register) -> SharingProtocol:
+    """Return the sharing protocol in ``file``, read with what ``register`` knows.
+
+    Raises:
+        Permanent: it cannot be read or used; the words name line, table, key and cure.
+    """
+    content = _toml(file)
+    with _placed(file.parent):
+        return parse_draft(content, register, file.name)
 
 
 class RegisterHolder:

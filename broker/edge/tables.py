@@ -73,6 +73,7 @@ decision = Table(
     Column("gateway", String(32)),
     Column("withheld", Text, nullable=False),  # JSON list of paths
     Column("register_digest", String(64), nullable=False),
+    Column("facts", Text),  # what it was made from, as codes; null once the payload is erased
     sqlite_with_rowid=False,  # the key is the table: one tree to write instead of two
 )
 

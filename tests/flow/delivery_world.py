@@ -28,6 +28,7 @@ from broker.core.limits import LIMITS
 from broker.core.message import Address, Header, Practitioner
 from broker.core.protocol import Register, compile_register
 from broker.core.receipt import Issuer
+from broker.core.recorded import Records
 from broker.core.samples import sample_payload
 from broker.core.schema import SchemaSet
 from broker.core.sharing import SharingProtocol
@@ -269,6 +270,7 @@ class World:
             limits=LIMITS,
             threads=self._threads,
             metrics=Metrics(),
+            records=Records(schemas()),
         )
 
     async def close(self) -> None:

@@ -19,7 +19,11 @@ PAGES = [path for path in sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("*/*.md")
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 COMMAND_S_MAX = 60
 # Commands that have done their work when they say no.
-SAYS_NO = {"fame doctor": {0, 1}, "fame protocol explain": {0, 3}}
+SAYS_NO = {
+    "fame doctor": {0, 1},
+    "fame protocol explain": {0, 3},
+    "fame protocol whatif": {0, 1},  # nothing has been decided yet
+}
 
 
 def commands(page: Path) -> list[str]:

@@ -20,6 +20,7 @@ from broker.cli.protocol.explain import explain
 from broker.cli.protocol.lint import lint_protocols
 from broker.cli.protocol.log import log
 from broker.cli.protocol.show import list_protocols, show
+from broker.cli.protocol.whatif import whatif
 
 # In the order of the help: what is typed, and what it runs.
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -27,6 +28,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "show": show,
     "lint": lint_protocols,
     "explain": explain,
+    "whatif": whatif,
     "sign": sign,
     "activate": activate,
     "suspend": suspend,

@@ -1,0 +1,178 @@
+"""What is kept of a message so that a decision on it can be made again: codes, never values.
+
+A record is JSON of a few hundred bytes beside the decision. It says which elements the payload
+holds, as bits over the paths of its schema in their order, with the start of a digest of these
+paths, so that a schema that has changed since makes it unknown instead of wrong. Of consent it
+holds the answer of the register, not the consents. It speaks of a subject, who is a pseudonym,
+so it is erased with the payload.
+"""
+
+import hashlib
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+
+import orjson
+from lxml import etree
+
+from broker.core.consent import Consent, consent_refusal
+from broker.core.errors import Rejection
+from broker.core.facts import GIVEN, Categories, DecisionFacts, facts_of, local_name
+from broker.core.identity import AgencyId
+from broker.core.instant import from_millis, millis
+from broker.core.message import Practitioner, ValidMessage
+
+VERSION = 1  # one more whenever a decision asks for another fact: see the tests
+STATED = "STATED"  # for what is asked of a decision only whether it is there
+NOBODY = ""  # a practitioner's reference is never kept
+_STATED = ("reason_for_access",)
+_FLAGS = tuple(one.name for one in fields(DecisionFacts) if one.type is bool)
+_CODES = tuple(
+    one.name
+    for one in fields(DecisionFacts)
+    if one.type == str | None and one.name not in ("consent_answer", *_STATED)
+)
+
+# For one recipient and what is on record of the subject's consent; None: nobody looked.
+MakeRecord = Callable[[AgencyId, Collection[Consent] | None], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A decision's question as it stood: the facts, the answer on consent in them, the instant."""
+
+    facts: DecisionFacts
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Which bit stands for which path of a message type, and what tells that from another."""
+
+    digest: str
+    places: Mapping[str, int]
+    categories: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    paths: frozenset[str]
+    categories: frozenset[str]
+
+
+class Records:
+    """Makes and reads records. What many payloads have in common is worked out once."""
+
+    def __init__(self, schemas: Categories) -> None:
+        self._schemas = schemas
+        self._layouts: dict[tuple[str, str], _Layout] = {}
+        self._shapes: dict[tuple[str, str, str], _Shape | None] = {}
+
+    def of(self, message: ValidMessage, now: datetime) -> MakeRecord:
+        """Return what makes the record of the decision on ``message`` for each recipient."""
+        facts = facts_of(message)
+        layout = self._layout(facts.message_type, facts.schema_version)
+        person = facts.practitioner
+        common: dict[str, Any] = {
+            "v": VERSION,
+            "at": millis(now),
+            "is": [name for name in _FLAGS if getattr(facts, name)],
+            "has": [name for name in _STATED if getattr(facts, name)],
+            "holds": _bits(message.payload, layout),
+            **{name: code for name in _CODES if (code := getattr(facts, name)) is not None},
+        }
+        if person is not None:
+            common["by"] = [person.role, person.clearance, person.authentication]
+
+        def made(recipient: AgencyId, consents: Collection[Consent] | None) -> str:
+            answer = None if consents is None else _answer(facts, recipient, consents, now)
+            return orjson.dumps({**common, "consent": answer}).decode()
+
+        return made
+
+    def past(
+        self, record: str, *, sender: AgencyId, message_type: str, version: str, purpose: str
+    ) -> Past | None:
+        """Return the question that ``record`` keeps; None if it is of another schema or version.
+
+        The other arguments are what stands beside it in the store.
+        """
+        read = orjson.loads(record)
+        shape = self._shape(message_type, version, read["holds"])
+        if shape is None or read["v"] != VERSION:
+            return None
+        person = read.get("by")
+        stated: dict[str, Any] = {name: read[name] for name in _CODES if name in read}
+        stated |= dict.fromkeys(read["is"], True) | dict.fromkeys(read["has"], STATED)
+        facts = DecisionFacts(
+            sender=sender,
+            message_type=message_type,
+            schema_version=version,
+            purpose=purpose,
+            practitioner=None if person is None else Practitioner(NOBODY, *person),
+            categories=shape.categories,
+            paths=shape.paths,
+            consent_answer=read["consent"],
+            **stated,
+        )
+        return Past(facts, from_millis(read["at"]))
+
+    def _layout(self, message_type: str, version: str) -> _Layout:
+        key = message_type, version
+        if key not in self._layouts:
+            known = self._schemas.categories(*key)
+            ordered = sorted(known)
+            digest = hashlib.sha256("\n".join(ordered).encode()).hexdigest()[:8]
+            places = {path: place for place, path in enumerate(ordered)}
+            self._layouts[key] = _Layout(digest, places, known)
+        return self._layouts[key]
+
+    def _shape(self, message_type: str, version: str, bits: str) -> _Shape | None:
+        key = message_type, version, bits
+        if key not in self._shapes:
+            self._shapes[key] = self._worked_out(*key)
+        return self._shapes[key]
+
+    def _worked_out(self, message_type: str, version: str, bits: str) -> _Shape | None:
+        try:
+            layout = self._layout(message_type, version)
+        except Rejection:
+            return None
+        digest, _, digits = bits.partition(":")
+        if digest != layout.digest:
+            return None
+        number = int(digits, 16)
+        paths = frozenset(path for path, place in layout.places.items() if number >> place & 1)
+        return _Shape(paths, frozenset(layout.categories[path] for path in paths))
+
+
+def _answer(
+    facts: DecisionFacts, recipient: AgencyId, consents: Collection[Consent], now: datetime
+) -> str:
+    refusal = consent_refusal(
+        consents,
+        purpose=facts.purpose,
+        message_type=facts.message_type,
+        recipient=recipient,
+        now=now,
+    )
+    return GIVEN if refusal is None else refusal.value
+
+
+def _bits(payload: etree._Element, layout: _Layout) -> str:
+    """Return which paths of ``layout`` the payload holds."""
+    number = 0
+
+    def descend(element: etree._Element, prefix: str) -> None:
+        nonlocal number
+        for child in element:
+            path = prefix + local_name(child)
+            place = layout.places.get(path)
+            if place is not None:
+                number |= 1 << place
+            if len(child):
+                descend(child, path + "/")
+
+    descend(payload, "")
+    return f"{layout.digest}:{number:x}"

@@ -1,0 +1,75 @@
+"""Decisions on record, read in the order in which they came, a page at a time."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Connection, func, select
+
+from broker.core.identity import AgencyId
+from broker.core.instant import millis
+from broker.core.recorded import Records
+from broker.core.whatif import Outcome, PastDecision
+from broker.edge.tables import decision, message
+
+PAGE = 5000
+
+
+def count_decisions(conn: Connection, since: datetime | None, until: datetime | None) -> int:
+    """Return how many decisions there are on what came from ``since`` to before ``until``."""
+    counted = (
+        select(func.count())
+        .select_from(decision.join(message, decision.c.message == message.c.id))
+        .where(*_period(since, until))
+    )
+    return int(conn.execute(counted).scalar_one())
+
+
+def past_decisions(
+    conn: Connection, records: Records, since: datetime | None, until: datetime | None
+) -> Iterator[PastDecision | None]:
+    """Yield every decision of the period; None for one whose record is not there or not readable.
+
+    There is none of what came before records were kept, or was erased since.
+    """
+    columns = (
+        decision.c.recipient,
+        decision.c.reason,
+        decision.c.protocol,
+        decision.c.protocol_version,
+        decision.c.clause,
+        decision.c.facts,
+        message.c.sender,
+        message.c.message_type,
+        message.c.schema_version,
+        message.c.purpose,
+    )
+    query = (
+        select(*columns)
+        .join(message, decision.c.message == message.c.id)
+        .where(*_period(since, until))
+        .order_by(message.c.id)  # they grow with time
+    )
+    for row in conn.execution_options(yield_per=PAGE).execute(query):
+        to, reason, protocol, number, clause, facts, sender, message_type, version, purpose = row
+        past = facts and records.past(
+            facts,
+            sender=AgencyId(sender),
+            message_type=message_type,
+            version=version,
+            purpose=purpose,
+        )
+        if not past:
+            yield None
+            continue
+        reference = f"{protocol}@{number}" if number is not None else protocol or ""
+        yield PastDecision(past, AgencyId(to), Outcome(reason or "", reference, clause or ""))
+
+
+def _period(since: datetime | None, until: datetime | None) -> list[ColumnElement[bool]]:
+    at = message.c.received_at
+    bounds = []
+    if since is not None:
+        bounds.append(at >= millis(since))
+    if until is not None:
+        bounds.append(at < millis(until))
+    return bounds

@@ -1,0 +1,157 @@
+"""Drafts against what a real broker decided and recorded: what would turn, and what is kept."""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, select, text
+
+from broker.cli import run
+from broker.core.decision import decide_facts
+from broker.core.recorded import Records
+from broker.core.whatif import outcome_of
+from broker.edge.past import past_decisions
+from broker.edge.registers import load_register
+from broker.edge.schemas import load_schemas
+from broker.edge.tables import decision
+from tests.contract.running import (
+    COUNCIL,
+    HR,
+    PORTAL,
+    YOT,
+    Running,
+    check_request,
+    copied_sandbox,
+    running,
+    vacancy,
+)
+
+ROOT = Path(__file__).parents[2]
+Fame = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return copied_sandbox(tmp_path)
+
+
+@pytest.fixture
+async def broker(home: Path) -> AsyncIterator[Running]:
+    """A broker whose database is where its own configuration says."""
+    (home / "data").mkdir(exist_ok=True)
+    async with running(home / "data", home=home) as made:
+        yield made
+
+
+@pytest.fixture
+def fame(home: Path, capsys: pytest.CaptureFixture[str]) -> Fame:
+    def call(*arguments: str) -> tuple[int, str]:
+        capsys.readouterr()  # what the broker logged until now
+        code = run([*arguments, "--config", str(home)])
+        captured = capsys.readouterr()
+        return code, captured.out + captured.err
+
+    return call
+
+
+def as_json(fame: Fame, *arguments: str) -> Any:
+    code, out = fame(*arguments, "--json")
+    assert code == 0, out
+    return json.loads(out)
+
+
+def draft_of(home: Path, name: str, *changes: tuple[str, str]) -> Path:
+    """The next version of a sharing protocol, as somebody drafts it."""
+    signed = load_register(home / "protocols").protocols[f"{name}@1"].file
+    words = (home / "protocols" / signed).read_text().replace("version = 1", "version = 2", 1)
+    words = words.replace('status = "ACTIVE"', 'status = "DRAFT"', 1)
+    for before, after in changes:
+        assert before in words
+        words = words.replace(before, after)
+    draft = home / f"{name}.v2.toml"
+    draft.write_text(words)
+    return draft
+
+
+async def some_traffic(broker: Running) -> None:
+    """Two vacancies and a question that pass, and one question that does not."""
+    answers = [
+        await broker.post(HR, vacancy()),
+        await broker.post(HR, vacancy()),
+        await broker.post(YOT, check_request(COUNCIL)),
+        await broker.post(YOT, check_request(PORTAL)),
+    ]
+    assert [answer.status_code for answer in answers] == [202, 202, 202, 403]
+
+
+async def test_every_decision_on_record_can_be_made_again(broker: Running, home: Path) -> None:
+    await some_traffic(broker)
+    register, schemas = load_register(home / "protocols"), load_schemas(ROOT / "schemas")
+
+    engine = create_engine(broker.config.store.url)
+    with engine.connect() as conn:
+        found = list(past_decisions(conn, Records(schemas), None, None))
+        records = conn.execute(select(decision.c.facts)).scalars().all()
+    engine.dispose()
+
+    assert len(found) == 4
+    for one in found:
+        assert one is not None
+        again = decide_facts(one.past.facts, one.recipient, register, (), one.past.at)
+        assert outcome_of(again) == one.outcome
+    assert max(len(record) for record in records) < 500
+
+
+async def test_whatif_tells_each_decision_that_would_turn(
+    broker: Running, home: Path, fame: Fame
+) -> None:
+    await some_traffic(broker)
+    draft = draft_of(home, "ne-vacancies", ('"VacancyPublished/1.0", ', ""))
+
+    found = as_json(fame, "protocol", "whatif", str(draft))
+    code, out = fame("protocol", "whatif", str(draft))
+
+    assert (found["decisions"], found["turned"], found["not_known"]) == (4, 2, 0)
+    (flip,) = found["flips"]
+    assert (flip["turn"], flip["count"], flip["from"]) == ("stops", 2, HR)
+    assert flip["before"]["clause"]
+    assert flip["after"]["reason"] == "policy.type_not_covered"
+    assert code == 0
+    assert "Of 4 decisions, 2 would turn under ne-vacancies@2." in out
+    assert "policy.type_not_covered" in out
+
+
+async def test_whatif_takes_a_period_and_a_folder(
+    broker: Running, home: Path, fame: Fame, tmp_path: Path
+) -> None:
+    import shutil
+
+    await some_traffic(broker)
+    folder = Path(shutil.copytree(home / "protocols", tmp_path / "changed"))
+    same = as_json(fame, "protocol", "whatif", str(folder))
+    draft = draft_of(home, "ne-vacancies", ('"VacancyPublished/1.0", ', ""))
+    shutil.copy(draft, folder / "sharing" / draft.name)
+
+    found = as_json(fame, "protocol", "whatif", str(folder))
+    past = as_json(fame, "protocol", "whatif", str(folder), "--until", "2020-01-01")
+
+    assert (same["turned"], same["draft"]) == (0, [])
+    assert (found["turned"], found["draft"]) == (2, ["ne-vacancies@2"])
+    assert past["decisions"] == 0
+    assert fame("protocol", "whatif", str(folder), "--since", "yesterday")[0] == 2
+
+
+async def test_whatif_says_what_it_cannot_know(broker: Running, home: Path, fame: Fame) -> None:
+    await some_traffic(broker)
+    engine = create_engine(broker.config.store.url)
+    with engine.begin() as conn:  # as erasing the payload does
+        conn.execute(text("UPDATE decision SET facts = NULL WHERE recipient = 'sunderland-csc'"))
+    engine.dispose()
+
+    code, out = fame("protocol", "whatif", str(draft_of(home, "ne-vacancies")))
+
+    assert code == 0
+    assert "Of 3 decisions, 0 would turn" in out
+    assert "1 more are too old or erased" in out
