@@ -436,7 +436,8 @@ def consent_trouble(said: Said, consents: Sequence[Any], now: datetime) -> str |
     about = [
         one
         for one in consents
-        if said.purpose in one.purposes
+        if one.kind in ("GDPR_BASIS", "CONFIDENTIALITY")  # of the others, a no says nothing of this
+        and said.purpose in one.purposes
         and said.type in one.message_types
         and said.recipient in one.recipients
     ]
