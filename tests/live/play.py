@@ -17,7 +17,6 @@ from tests.live.workload import (
     LINES,
     PUSHED,
     SENDERS,
-    STREAM_MAX,
     Calls,
     Mint,
     Recorder,
@@ -27,11 +26,7 @@ from tests.live.workload import (
 # By how far the path is passed often: K13, K14 and K18 have no place in the embedded size.
 EMBEDDED = (*(f"K{n}" for n in range(1, 13)), "K15", "K16", "K17")
 SUBJECTS = 2
-STOPPABLE = (
-    ("hylton-school", "suspended"),
-    (COLLECTED, "suspended"),
-    ("ne-yot-checks", "SUSPENDED"),
-)
+STOPPABLE = ("hylton-school", COLLECTED, PUSHED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +90,16 @@ class Stage:
         return died
 
     @contextmanager
-    def stopped(self, what: str, status: str, *, down: bool) -> Iterator[None]:
-        """Have the register forbid what rests on ``what``, for a block.
+    def stopped(self, what: str, *, down: bool) -> Iterator[None]:
+        """Have the agency ``what`` suspended for a block: nothing from it or to it passes.
 
         ``down``: the broker learns of it at its start, and not one delivery may be late.
         Else it learns of it while it runs, and has a moment.
         """
-        if down:
+        if down and self.size.ports():
             self.size.stop()
             self.acts["kills"] += 1
-        before = put_status(self.size.state, what, status)
+        before = put_status(self.size.state, what, "suspended")
         since = time.time() + (0.0 if down else REVOKED_WITHIN_S)
         if down:
             self.size.start()
@@ -113,7 +108,7 @@ class Stage:
         put_status(self.size.state, what, before)
         self.acts[f"stopped {what}"] += 1
 
-    def streams(self, subjects: int, count: int, pause_s: float) -> list[Stream]:
+    def streams(self, subjects: int, pause_s: float) -> list[Stream]:
         """Return a client for each line and subject."""
         mint = Mint(self.size.state, random.Random(self.chance.random()))  # noqa: S311
         return [
@@ -125,7 +120,6 @@ class Stage:
                 random.Random(self.chance.random()),  # noqa: S311 - repeatable
                 self.size.ports,
                 self.calls,
-                count,
                 pause_s,
             )
             for line in LINES
@@ -139,8 +133,8 @@ def staged(
     seed: int,
     *,
     subjects: int = SUBJECTS,
-    count: int = STREAM_MAX,
     pause_s: float = 0.0,
+    settle_s: float = SETTLED_S,
 ) -> Iterator[Stage]:
     """Raise the curtain: recipients listen, the size runs, clients send until it is enough.
 
@@ -159,7 +153,7 @@ def staged(
         stack.enter_context(Readers(readers))
         threads = [
             threading.Thread(target=stream.run, daemon=True)
-            for stream in stage.streams(subjects, count, pause_s)
+            for stream in stage.streams(subjects, pause_s)
         ]
         for thread in threads:
             thread.start()
@@ -168,9 +162,8 @@ def staged(
         if size.died() or not size.ports():
             size.stop()
             size.start()
-        if count == STREAM_MAX:
-            stage.calls.enough.set()
-        until = time.monotonic() + SETTLED_S
+        stage.calls.enough.set()
+        until = time.monotonic() + settle_s
         for thread in threads:
             thread.join(max(0.1, until - time.monotonic()))
         while not size.idle() and time.monotonic() < until:
@@ -200,10 +193,10 @@ def nemesis(stage: Stage, kills: int, points: tuple[str, ...] = EMBEDDED) -> Non
             case "pause":
                 stage.acts[f"pause {stage.size.pause(chance, chance.uniform(0.1, 1.5))}"] += 1
             case "down":
-                with stage.stopped(*chance.choice(STOPPABLE), down=True):
+                with stage.stopped(chance.choice(STOPPABLE), down=True):
                     time.sleep(chance.uniform(0.2, 1.0))
             case _:
-                with stage.stopped(*chance.choice(STOPPABLE), down=False):
+                with stage.stopped(chance.choice(STOPPABLE), down=False):
                     time.sleep(REVOKED_WITHIN_S + 1.0)
 
 

@@ -95,12 +95,8 @@ def push_to(state: Path, url: str) -> None:
 
 
 def put_status(state: Path, what: str, status: str) -> str:
-    """Set the status of an agency or of a sharing protocol; return the one before."""
-    protocols = state / "protocols"
-    (file,) = [
-        *(protocols / "agencies").glob(f"{what}.toml"),
-        *(protocols / "sharing").glob(f"{what}.v*.toml"),
-    ]
+    """Set the status of an agency; return the one before."""
+    file = state / "protocols" / "agencies" / f"{what}.toml"
     written = file.read_text(encoding="utf-8")
     before = STATUS.search(written)
     assert before is not None

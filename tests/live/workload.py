@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 import httpx2
@@ -23,8 +24,6 @@ from broker.core.signing import SigningKey, build_envelope, load_signing_key, si
 from broker.edge.ids import new_id
 from tests.live.harness import client_context
 from tests.live.history import Event, Kind, Sent, Taken
-
-STREAM_MAX = 10_000  # messages of one client; a run is called enough long before
 
 RETRY_S = 0.02  # between two tries of what could not be sent
 AGAIN = 0.15  # of settled messages: sent again, the same bytes
@@ -181,14 +180,13 @@ class Stream:
     chance: random.Random
     ports: Callable[[], Sequence[int]]
     calls: Calls
-    count: int = STREAM_MAX
     pause_s: float = 0.0
     client: httpx2.Client | None = None
 
     def run(self) -> None:
         """Send until it is enough, and return when the fate of all is known."""
         try:
-            for ordinal in range(self.count):
+            for ordinal in count():
                 if self.calls.enough.is_set():
                     return
                 self._message(ordinal)
