@@ -179,6 +179,12 @@ class RegistersSection(_Section):
     reload_s: float = Field(
         default=5.0, ge=0, le=3600, description="look for changed protocols this often; 0: never"
     )
+    coverage_min_percent: int = Field(
+        default=80,
+        ge=0,
+        le=100,
+        description="least coverage by its examples at which a protocol can be activated",
+    )
 
 
 def _limit(name: str, description: str) -> Any:  # noqa: ANN401 -- pydantic's Field is typed so

@@ -6,14 +6,14 @@ on what was signed counts: changing the file changes nothing, and is noticed.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 from broker.core.assembly import SHARING, Files, Keysets, build_register
 from broker.core.identity import AgencyId
 from broker.core.policy_log import Act, Content, digest_of_agreement, read_log
 from broker.core.protocol import Register
 from broker.core.sharing import LOCAL_TIER, PURPOSE_TIER
-from broker.core.table import Mistake
+from broker.core.table import Mistake, london_midnight
 from broker.core.two_keys import SIGNED, Policy, Ruling, parties_of, policy_of
 from broker.core.widening import grants_of, widenings
 
@@ -57,6 +57,14 @@ def in_force(sources: Sources, until: datetime | None = None) -> InForce:
     files = {**_drafts(sources.files), **_agreed(sources, policy.rulings, policy.everybody)}
     register = build_register(files, sources.blobs, sources.keysets)
     return InForce(register, policy, _changed(sources.files, policy))
+
+
+def as_if_in_force(files: Files, file: str) -> Files:
+    """Return ``files`` with one agreement begun on its first day, whoever signed it."""
+    table = files[file]
+    first = table.get("effective_from")
+    supposed = {"activated_at": london_midnight(first)} if isinstance(first, date) else {}
+    return {**files, file: {**table, "status": "ACTIVE", **supposed}}
 
 
 def file_of(ruling: Ruling) -> str:

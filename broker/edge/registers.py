@@ -13,12 +13,13 @@ from joserfc.errors import JoseError
 from broker.core.assembly import AGENCIES, build_register, certificate_files
 from broker.core.drafting import parse_draft
 from broker.core.errors import Permanent
-from broker.core.in_force import InForce, Sources, in_force
+from broker.core.examples import EXAMPLES, Example, parse_examples
+from broker.core.in_force import InForce, Sources, as_if_in_force, in_force
 from broker.core.policy_log import LOG
 from broker.core.protocol import Register
 from broker.core.reasons import Reason
 from broker.core.sharing import SharingProtocol
-from broker.core.table import Mistake
+from broker.core.table import Mistake, Table
 from broker.core.two_keys import SIGNED
 
 
@@ -58,6 +59,8 @@ def read_sources(directory: Path) -> Sources:
     blobs: dict[str, bytes] = {}
     keysets: dict[str, dict[str, object]] = {}
     for path in sorted(directory.rglob("*.toml")):
+        if path.parent == directory / EXAMPLES:
+            continue  # what agreements are tried with decides nothing
         if path.parent == directory / SIGNED:
             agreements[path.stem] = _toml(path)
         else:
@@ -93,6 +96,35 @@ def load_draft(file: Path, register: Register) -> SharingProtocol:
     content = _toml(file)
     with _placed(file.parent):
         return parse_draft(content, register, file.name)
+
+
+def load_as_if_in_force(directory: Path, file: str) -> Register:
+    """Return the register that there would be if the agreement of ``file`` were in force.
+
+    Raises:
+        Permanent: as `load_register`.
+    """
+    sources = read_sources(directory)
+    with _placed(directory):
+        files = as_if_in_force(sources.files, file)
+        return build_register(files, sources.blobs, sources.keysets)
+
+
+def load_examples(directory: Path, protocol_id: str, version: int) -> tuple[Example, ...]:
+    """Return the examples that travel with an agreement; none if there is no file of them.
+
+    Raises:
+        Permanent: the file cannot be used, or is about another agreement.
+    """
+    path = directory / EXAMPLES / f"{protocol_id}.v{version}.toml"
+    if not path.exists():
+        return ()
+    table = Table(_toml(path), f"{EXAMPLES}/{path.name}")
+    with _placed(directory):
+        reference, examples = parse_examples(table)
+        if reference != f"{protocol_id}@{version}":
+            raise table.mistake("protocol", f"this file is about {protocol_id}@{version}")
+    return examples
 
 
 class RegisterHolder:

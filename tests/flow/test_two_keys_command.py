@@ -64,6 +64,9 @@ def test_an_amendment_that_widens_waits_for_the_other_party(
     assert fame("sign", "ne-vacancies@2", "--agency", HR) == 0
     assert "not yet signed by:" in capsys.readouterr().out
     log = (home / "protocols" / "policy-log.jsonl").read_bytes()
+    assert fame("activate", "ne-vacancies@2", "--agency", HR) == 1
+    assert "its examples touch 0 % of it" in capsys.readouterr().err
+    assert fame("test", "ne-vacancies@2", "--write") == 0
     assert fame("activate", "ne-vacancies@2", "--agency", HR) != 0
     assert "is not signed by" in capsys.readouterr().err
     assert (home / "protocols" / "policy-log.jsonl").read_bytes() == log
@@ -152,3 +155,21 @@ def test_a_key_that_is_none_is_told(home: Path, tmp_path: Path) -> None:
         fame("suspend", "ne-vacancies", "--agency", PORTAL, "--key", str(tmp_path / "no.pem")) == 2
     )
     assert fame("terminate", "ne-vacancies", "--agency", PORTAL) == 0
+
+
+def test_an_example_that_fails_keeps_an_agreement_from_being_activated(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    amend(home, '["category:employment"]', '["category:employment", "category:address"]')
+    assert fame("test", "ne-vacancies@2", "--write") == 0
+    path = home / "protocols" / "tests" / "ne-vacancies.v2.toml"
+    path.write_text(path.read_text().replace('decision = "permitted"', 'decision = "refused"', 1))
+    capsys.readouterr()
+
+    assert fame("test", "ne-vacancies@2") == 1
+    assert "decision: expected refused, was permitted" in capsys.readouterr().out
+    fame("sign", "ne-vacancies@2", "--agency", HR)
+    assert fame("activate", "ne-vacancies@2", "--agency", HR) == 1
+    assert "decision: expected refused" in capsys.readouterr().err
+    assert fame("coverage", "ne-vacancies@2", "--json") == 0
+    assert json.loads(capsys.readouterr().out)[0]["percent"] >= 80

@@ -20,6 +20,7 @@ from broker.cli.protocol.explain import explain
 from broker.cli.protocol.lint import lint_protocols
 from broker.cli.protocol.log import log
 from broker.cli.protocol.show import list_protocols, show
+from broker.cli.protocol.trying import coverage, try_examples
 from broker.cli.protocol.whatif import whatif
 
 # In the order of the help: what is typed, and what it runs.
@@ -29,6 +30,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "lint": lint_protocols,
     "explain": explain,
     "whatif": whatif,
+    "test": try_examples,
+    "coverage": coverage,
     "sign": sign,
     "activate": activate,
     "suspend": suspend,

@@ -13,6 +13,7 @@ from cryptography import x509
 from broker.cli.failure import EXIT_USAGE, Failure
 from broker.cli.home import AgencyOption, Config, agency_folder, load_config, now, read_input
 from broker.cli.protocol.common import Reference, find
+from broker.cli.protocol.trying import require_sound
 
 if TYPE_CHECKING:
     from broker.core.in_force import InForce
@@ -93,12 +94,16 @@ def activate(
     certificate: Certificate = None,
     config: Config = None,
 ) -> None:
-    """Put in force what was signed: by all whose sharing it widens, for a first version by all."""
+    """Put in force what was signed: by all whose sharing it widens, for a first version by all.
+
+    Refused while lint finds an error, an example fails, or the examples touch too little.
+    """
     from broker.edge.policy_files import keep_agreement
     from broker.edge.registers import load_register, read_sources
 
     directory = _directory(config)
     protocol = find(load_register(directory), reference)
+    require_sound(protocol, directory, config)
     own, person = _person(agency, key, certificate, config)
     digest = keep_agreement(directory, protocol.file, read_sources(directory))
     _append(_act("activate", agency, person, protocol.reference, digest), own, config)
