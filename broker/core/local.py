@@ -1,7 +1,7 @@
 """Local flows (tier 3): what two parties agree between them, only ever narrower than its parent.
 
 From the day it begins, a local flow takes the place of the flow of the same id above it, for
-its parties alone. Suspended or ended, it does not bring back what it had narrowed.
+its parties alone. Suspended or ended, it does not bring back what it had narrowed (ISP-3.12).
 """
 
 from collections.abc import MutableMapping

@@ -1,4 +1,4 @@
-"""What is in force by the policy log: nothing that widens sharing by one hand alone.
+"""What is in force by the policy log: nothing that widens sharing by one hand alone (ISP-3.11).
 
 The first version of a sharing protocol takes effect when every party's designated person has
 signed it. A later version needs at least one, and everyone whose sharing it widens. Stopping
