@@ -5,6 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
+from broker.core.forecast import FlowKey
 from broker.core.identity import AgencyId
 from broker.core.instant import millis
 from broker.core.recorded import Records
@@ -63,6 +64,26 @@ def past_decisions(
             continue
         reference = f"{protocol}@{number}" if number is not None else protocol or ""
         yield PastDecision(past, AgencyId(to), Outcome(reason or "", reference, clause or ""))
+
+
+def carried(conn: Connection, since: datetime, until: datetime) -> dict[FlowKey, int]:
+    """Return how many messages each flow let pass in the period."""
+    flow = (
+        message.c.sender,
+        decision.c.recipient,
+        message.c.message_type,
+        message.c.purpose,
+    )
+    query = (
+        select(*flow, func.count())
+        .join(message, decision.c.message == message.c.id)
+        .where(decision.c.permitted, *_period(since, until))
+        .group_by(*flow)
+    )
+    return {
+        (AgencyId(sender), AgencyId(to), kind, purpose): count
+        for sender, to, kind, purpose, count in conn.execute(query)
+    }
 
 
 def _period(since: datetime | None, until: datetime | None) -> list[ColumnElement[bool]]:

@@ -155,3 +155,79 @@ async def test_whatif_says_what_it_cannot_know(broker: Running, home: Path, fame
     assert code == 0
     assert "Of 3 decisions, 0 would turn" in out
     assert "1 more are too old or erased" in out
+
+
+def test_diff_shows_what_stops_with_a_message_that_proves_it(
+    home: Path, fame: Fame, tmp_path: Path
+) -> None:
+    draft = draft_of(home, "ne-vacancies", ('"VacancyPublished/1.0", ', ""))
+    examples = tmp_path / "examples"
+
+    found = as_json(fame, "protocol", "diff", "ne-vacancies@1", str(draft))
+    code, out = fame("protocol", "diff", "ne-vacancies@1", str(draft), "--examples", str(examples))
+
+    assert {one["direction"] for one in found} == {"narrower"}
+    example = found[0]["example"]
+    assert example["before"]["permitted"]
+    assert example["after"]["reason"] == "policy.type_not_covered"
+    assert code == 0
+    assert "Newly stops:" in out
+    assert "VacancyPublished/1.0 from gateshead-hr" in out
+    file = examples / "example-1.xml"
+    assert len(file.read_text()) > 1000
+    assert "<fame:Payload><VacancyPublished" in example["envelope"]
+    agency = ("--in", str(file), "--to", found[0]["concerns"][0]["recipient"])
+    assert fame("protocol", "explain", *agency)[0] == 0  # it passes as things stand
+
+
+def test_diff_of_folders_and_what_cannot_be_compared(
+    home: Path, fame: Fame, tmp_path: Path
+) -> None:
+    import shutil
+
+    folder = Path(shutil.copytree(home / "protocols", tmp_path / "changed"))
+    live = str(home / "protocols")
+    same = fame("protocol", "diff", live, str(folder))
+    vacancies = folder / "sharing" / "ne-vacancies.v1.toml"
+    vacancies.write_text(vacancies.read_text().replace('"VacancyClosed/1.0", ', ""))
+
+    assert same == (0, "Nothing passes that did not, and nothing stops.\n")
+    assert "VacancyClosed" in fame("protocol", "diff", live, str(folder))[1]
+    assert "Newly passes:" in fame("protocol", "diff", str(folder), live)[1]
+    assert fame("protocol", "diff", live, "ne-vacancies@1")[0] == 2
+    assert fame("protocol", "diff", "ne-referrals@1", "ne-vacancies@1")[0] == 2
+    assert fame("protocol", "diff", "ne-referrals@1", "ne-unheard@1")[0] == 2
+
+
+async def test_forecast_tells_what_stops_how_much_it_carries_and_whom_to_ask(
+    broker: Running, home: Path, fame: Fame
+) -> None:
+    await some_traffic(broker)
+
+    found = as_json(fame, "protocol", "forecast", "--on", "2045-01-01")
+    code, out = fame("protocol", "forecast", "--on", "2045-01-01")
+
+    flows = {
+        (flow["from"], flow["type"], flow["to"]): flow["a_week"]
+        for cause in found["causes"]
+        for flow in cause["flows"]
+    }
+    assert flows[HR, "VacancyPublished", "ne-jobs-portal"] == 0.5  # two in four weeks
+    assert {cause["kind"] for cause in found["causes"]} <= {"certificate", "review", "expiry"}
+    chased = {one["agency"]: one for cause in found["causes"] for one in cause["chase"]}
+    assert chased[HR]["desks"]
+    assert code == 0
+    assert "0.5 a week" in out
+    assert f"ask {HR}" in out
+    assert "Typical time to sign" in out
+
+
+def test_forecast_looks_ahead_only(home: Path, fame: Fame) -> None:
+    from datetime import timedelta
+
+    from broker.edge.clock import SystemClock
+
+    tomorrow = (SystemClock().now() + timedelta(days=1)).date().isoformat()
+
+    assert fame("protocol", "forecast", "--on", "2020-01-01")[0] == 2
+    assert "Nothing stops by" in fame("protocol", "forecast", "--on", tomorrow)[1]

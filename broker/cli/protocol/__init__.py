@@ -16,7 +16,9 @@ from broker.cli.protocol.acts import (
     terminate,
     withdraw,
 )
+from broker.cli.protocol.diff import diff
 from broker.cli.protocol.explain import explain
+from broker.cli.protocol.forecast import forecast
 from broker.cli.protocol.lint import lint_protocols
 from broker.cli.protocol.log import log
 from broker.cli.protocol.show import list_protocols, show
@@ -29,7 +31,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "show": show,
     "lint": lint_protocols,
     "explain": explain,
+    "diff": diff,
     "whatif": whatif,
+    "forecast": forecast,
     "test": try_examples,
     "coverage": coverage,
     "sign": sign,
