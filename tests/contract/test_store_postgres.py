@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -269,6 +270,15 @@ async def test_a_transaction_that_was_in_a_deadlock_is_tried_again(emptied_datab
     assert tries == [0, 1, 2]
     assert not alongside.duplicate
     assert (checked.entries, checked.fault) == (2, "")
+
+
+async def test_what_the_database_says_of_a_value_is_not_passed_on(emptied_database: str) -> None:
+    value = "Zebedee"
+    async with nodes(emptied_database, 1) as (store,):
+        with pytest.raises(Permanent) as caught:
+            await store.read(lambda conn: conn.execute(text(f"SELECT '{value}'::integer")).close())
+
+    assert value not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.parametrize(
