@@ -1,13 +1,14 @@
 """Say of a decision what each of the ten steps found, and on which words of which clause."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from broker.core import remedy
 from broker.core.outcome import Decision, FieldRule, Refused
 from broker.core.plan import Action, make_plan
 from broker.core.protocol import Register
 from broker.core.reasons import explain
-from broker.core.sharing import CATEGORY, Flow
+from broker.core.sharing import CATEGORY, Flow, SharingProtocol
 
 STEPS = (
     (1, "Both agencies take part"),
@@ -69,6 +70,78 @@ def flow_of(decision: Decision, register: Register) -> Flow | None:
     protocol = register.protocols.get(reference or "")
     flows = protocol.flows if protocol else ()
     return next((flow for flow in flows if flow.flow_id == decision.clause), None)
+
+
+def texts_of(decision: Decision, register: Register) -> Mapping[int, str]:
+    """Return, by number of step, what the agreement says that the step goes by.
+
+    Empty where no clause was reached: then nothing was agreed.
+    """
+    flow, protocol = flow_of(decision, register), _protocol_of(decision, register)
+    if flow is None or protocol is None:
+        return {}
+    statutes = [f"{one.gateway_id} ({one.statute})" for one in flow.gateways]
+    conditions = [f"{one.gateway_id} ({one.statute})" for one in flow.conditions]
+    shielded = "it is refused" if flow.refuses_shielded else "address and location are removed"
+    texts = {
+        3: _covers(flow, protocol),
+        4: f"rests on {_list(statutes, 'or')}{', with ' + _list(conditions) if conditions else ''}",
+        5: remedy.practitioner(flow.practitioner) if flow.practitioner else "nobody need be named",
+        6: _consent(flow),
+        8: f"about a shielded person: {shielded}",
+        9: _items(flow),
+        10: protocol.title,
+    }
+    return {number: text for number, text in texts.items() if text}
+
+
+def _protocol_of(decision: Decision, register: Register) -> SharingProtocol | None:
+    if isinstance(decision, Refused):
+        return register.protocols.get(decision.protocol or "")
+    return register.protocols.get(f"{decision.protocol}@{decision.version}")
+
+
+def _covers(flow: Flow, protocol: SharingProtocol) -> str:
+    types = [f"{name}/{version}" for name, version in flow.message_types]
+    purposes = [f"{code}: {protocol.purposes[code]}" for code in sorted(flow.purposes)]
+    return (
+        f"{flow.method['description']} {_list(types)}, from {_list(flow.senders)} to "
+        f"{_list(flow.recipients)}, for {' '.join(purposes)}"
+    )
+
+
+def _consent(flow: Flow) -> str:
+    words = CONSENT_WORDS[flow.consent]
+    if flow.sensitive_consent == flow.consent:
+        return words
+    return f"{words}; for sensitive services, {CONSENT_WORDS[flow.sensitive_consent]}"
+
+
+CONSENT_WORDS = {
+    "NOT_REQUIRED": "consent is not asked, because the sharing rests on a power or duty",
+    "NOT_APPLICABLE": "consent is not asked, because this is about nobody",
+    "INFORMED_ONLY": "consent is not asked, but the person is told",
+    "EXPLICIT_REQUIRED": "the person's explicit consent to this recipient is needed",
+    "EXPLICIT_OR_HARM": "the person's explicit consent is needed, or a stated ground of harm",
+}
+
+
+def _items(flow: Flow) -> str:
+    words = []
+    for include, verb in (
+        ("MANDATORY", "must hold"),
+        ("ALLOWED", "may hold"),
+        ("FORBIDDEN", "never"),
+    ):
+        targets = [rule.target for rule in flow.items if rule.include == include]
+        if targets:
+            words.append(f"{verb} {_list(targets)}")
+    return "; ".join(words)
+
+
+def _list(names: Sequence[str], joint: str = "and") -> str:
+    *most, last = names
+    return f"{', '.join(most)} {joint} {last}" if most else last
 
 
 @dataclass(frozen=True, slots=True)

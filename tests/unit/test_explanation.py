@@ -2,10 +2,11 @@
 
 import pytest
 
-from broker.core.explanation import flow_of, item_of, steps_of
+from broker.core.explanation import flow_of, item_of, steps_of, texts_of
 from broker.core.outcome import FieldRule, Permitted
 from broker.core.sharing import Flow
-from tests.unit.policy_world import POLICE, decided, plain
+from tests.unit.policy_world import POLICE, decided, plain, register
+from tests.unit.policy_world import flow as change_flow
 
 CATEGORIES = {
     "Child": "identity",
@@ -100,3 +101,36 @@ def test_a_category_that_is_forbidden_around_an_item_explains_it() -> None:
     item = item_of(asked, "Child/Address/Line", CATEGORIES)
 
     assert (item.action, item.necessity) == ("REMOVED", "because of category:identity")
+
+
+def test_each_step_quotes_what_was_agreed() -> None:
+    texts = texts_of(decided(), plain())
+
+    assert texts[3] == "A team asks Check/1.0, from YOT to csc, for YJ: To assess"
+    assert texts[4].startswith("rests on CDA-115 (Statute CDA-115), with DPA-S1-18")
+    assert "in role YOT_OFFICER" in texts[5]
+    assert texts[6].startswith("consent is not asked")
+    assert texts[8].endswith("address and location are removed")
+    assert texts[9] == ("must hold Question; may hold category:identity; never category:health")
+    assert texts_of(decided(purpose="CP"), plain()) == texts
+    assert texts_of(decided(recipient=POLICE), plain()) == {}
+
+
+def test_what_a_clause_does_not_ask_is_said_too() -> None:
+    changes = (
+        change_flow(
+            practitioner=None,
+            conditions=None,
+            shielded="REFUSE",
+            consent="EXPLICIT_REQUIRED",
+            sensitive_consent="EXPLICIT_OR_HARM",
+            item=[{"targets": ["Question"], "include": "ALLOWED", "necessity": "To answer"}],
+        ),
+    )
+    texts = texts_of(decided(*changes), register(*changes))
+
+    assert texts[4] == "rests on CDA-115 (Statute CDA-115)"
+    assert texts[5] == "nobody need be named"
+    assert "for sensitive services, the person's explicit consent is needed, or" in texts[6]
+    assert texts[8].endswith("it is refused")
+    assert texts[9] == "may hold Question"

@@ -38,7 +38,7 @@ def explain(
     Without --in the message is a supposed one, complete and about nobody in particular.
     """
     from broker.core.decision import decide_facts
-    from broker.core.explanation import flow_of, steps_of
+    from broker.core.explanation import flow_of, steps_of, texts_of
     from broker.core.outcome import Refused
 
     register = register_of(protocols, config)
@@ -56,6 +56,9 @@ def explain(
         flow = flow_of(decision, register)
         item = _item(flow, field, facts, schemas)
         shown.append(_document(facts, asked, decision, steps_of(decision), item))
+        texts = texts_of(decision, register)
+        for step in shown[-1]["steps"]:
+            step["text"] = texts.get(step["number"], "")
         if not as_json:
             _print_explanation(shown[-1])
     if as_json:
@@ -179,6 +182,8 @@ def _print_explanation(document: dict[str, Any]) -> None:
     for step in document["steps"]:
         words = f": {step['words']}" if step["words"] else ""
         print(f"  {step['number']:2} {step['outcome']:11} {step['title']}{words}")
+        if step["text"]:
+            print(f"                 agreed: {step['text']}")
     if document["decision"] == "refused":
         print(f"reason: {document['reason']}")
         print(f"smallest lawful change: {document['change']}")
