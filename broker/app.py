@@ -46,10 +46,11 @@ from broker.edge.disclosure import Discloser, Keys
 from broker.edge.http import BrokerApp, make_api, openapi
 from broker.edge.intake import Intake, Secrets
 from broker.edge.key_files import read_file, receipt_key, token_key
-from broker.edge.metrics import Metrics, Rows
+from broker.edge.metrics import Metrics
 from broker.edge.naming import OwnName
 from broker.edge.outcomes import Recorder
 from broker.edge.outgoing import SplitOutgoing
+from broker.edge.override_service import OverrideService
 from broker.edge.peers import Directory, Peers
 from broker.edge.registers import RegisterHolder
 from broker.edge.reports import Reporter
@@ -59,6 +60,7 @@ from broker.edge.routes.consents import consent_routes
 from broker.edge.routes.mailbox import mailbox_routes
 from broker.edge.routes.messages import message_routes
 from broker.edge.routes.operator import operator_routes, route_routes
+from broker.edge.routes.overrides import override_routes
 from broker.edge.routes.system import About, Check, openapi_route, system_routes
 from broker.edge.routes.tokens import token_routes
 from broker.edge.schemas import load_schemas
@@ -68,7 +70,7 @@ from broker.edge.submitting import Submitting
 from broker.edge.tls import bounded, server_context
 from broker.edge.tokens import TokenKey, TokenService
 from broker.edge.transport import InProcessTransport
-from broker.edge.watching import RegisterWatch
+from broker.edge.watching import RegisterWatch, publish_expiry
 from broker.ports import Clock, Consents
 
 if TYPE_CHECKING:
@@ -221,7 +223,7 @@ def build(config: BrokerConfig, clock: Clock | None = None) -> BrokerApp:
     key = TokenKey(token_key(config.keys.token_key_file))
     tokens = TokenService(directory, key, config.broker.url, config.http.token_lifetime_s)
     peers = Peers(directory, tokens, config.http.proxies)
-    _watch_register(parts)
+    publish_expiry(parts.registers, parts.metrics)
     api = _api(workers, peers, tokens)
     return BrokerApp(api, _submitting(workers, peers), workers.running)
 
@@ -229,12 +231,16 @@ def build(config: BrokerConfig, clock: Clock | None = None) -> BrokerApp:
 def _consents(workers: Workers) -> ConsentService:
     parts, service = workers.parts, workers.delivery.service
     notices = Notices(service.recorder.reporter, parts.issuer, parts.ring)
+    overrides = OverrideService(
+        parts.store, parts.registers, notices, parts.clock, parts.secrets.pseudonym
+    )
     return ConsentService(
         store=parts.store,
         discloser=service.discloser,
         recorder=service.recorder,
         notices=notices,
         clock=parts.clock,
+        overrides=overrides,
         pseudonym=parts.secrets.pseudonym,
     )
 
@@ -280,13 +286,15 @@ def _api(workers: Workers, peers: Peers, tokens: TokenService) -> FastAPI:
         schemas=lambda: parts.schemas,
         register=lambda: parts.registers.current,
     )
+    consents = _consents(workers)
     api = make_api(Callers(peers, parts.clock, parts.broker))
     for router in (
         message_routes(parts.store, service),
         mailbox_routes(service),
         operator_routes(service, workers.watch.reload),
-        consent_routes(_consents(workers)),
         route_routes(_route_service(workers)),
+        consent_routes(consents),
+        override_routes(consents.overrides),
         token_routes(tokens, peers, parts.store, parts.clock, parts.metrics),
         system_routes(
             about,
@@ -471,25 +479,6 @@ def _route_service(workers: Workers) -> RouteService:
         cluster=workers.kafka,
         clock=parts.clock,
     )
-
-
-def _watch_register(parts: Parts) -> None:
-    """Publish when certificates and agreements run out: an alert must come before that."""
-
-    def certificates() -> Rows:
-        for agency in parts.registers.current.agencies.values():
-            good = [key.valid_until for key in agency.keys if key.revoked_at is None]
-            if good:
-                yield agency.agency_id, max(good).timestamp()
-
-    def agreements() -> Rows:
-        for name, protocol in parts.registers.current.protocols.items():
-            yield name, protocol.stands_until.timestamp()
-
-    words = "When the last good signing certificate ends."
-    parts.metrics.ask("fame_certificate_expiry_timestamp_seconds", words, "agency", certificates)
-    words = "When the sharing protocol ends, or lapses for want of review."
-    parts.metrics.ask("fame_agreement_expiry_timestamp_seconds", words, "agreement", agreements)
 
 
 async def _ended(task: "asyncio.Task[None]") -> None:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from broker.core.consent import Consent
 from broker.core.identity import AgencyId, SubjectRef
+from broker.core.override import Override
 
 
 class Clock(Protocol):
@@ -29,6 +30,14 @@ class Consents(Protocol):
 
         Raises:
             Transient: the register cannot be reached. That is never an empty answer.
+        """
+        ...
+
+    async def override(self, decision_ref: str) -> Override | None:
+        """Return the decision to share without consent of that id, if there is one.
+
+        Raises:
+            Transient: the register cannot be reached.
         """
         ...
 

@@ -31,6 +31,7 @@ NOUNS = {
     "dlq": ("dlq", "deliveries given up: list, show, retry, discard"),
     "consent": ("consent", "what people said of sharing about them: record, withdraw, show"),
     "route": ("route", "routes to agencies: list, pause, resume, lag"),
+    "override": ("override", "decisions to share without consent: list, review, rate"),
     "sample": ("sample", "synthetic messages: make, tamper, storm"),
     "bench": ("bench", "measure this machine with a broker of its own, briefly"),
     "reasons": ("reasons", "every code the broker gives, with cause and cure"),

@@ -10,9 +10,11 @@ from lxml import etree
 from broker.core.capacity import Assessment
 from broker.core.consent_record import Statement
 from broker.core.identity import AgencyId
+from broker.core.override import DisclosureClaim
 
 CONSENT_RECORDED = "ConsentRecorded"
 CONSENT_WITHDRAWN = "ConsentWithdrawn"
+DISCLOSURE_DECISION = "DisclosureDecision"
 
 
 def consent_id_of(payload: etree._Element) -> str:
@@ -38,6 +40,26 @@ def statement_of(payload: etree._Element) -> Statement:
         assessment=_assessment(payload),
         document=_text_or_none(payload, "Document"),
         supersedes=_text_or_none(payload, "Supersedes"),
+    )
+
+
+def decision_id_of(payload: etree._Element) -> str:
+    """Return the id of the decision that a DisclosureDecision says was made."""
+    return _text(payload, "DecisionId")
+
+
+def claim_of(payload: etree._Element) -> DisclosureClaim:
+    """Return what a DisclosureDecision says, without its words of necessity."""
+    return DisclosureClaim(
+        reason=_text(payload, "Reason"),
+        gateway=_text(payload, "Gateway"),
+        purposes=frozenset(_texts(payload, "Purpose")),
+        message_types=frozenset(_texts(payload, "MessageType")),
+        recipients=frozenset(AgencyId(name) for name in _texts(payload, "Recipient")),
+        detriment=_text(payload, "DetrimentTest"),
+        decided_by=_text(payload, "DecidedBy"),
+        approved_by=_text(payload, "ApprovedBy"),
+        made_at=_instant(_text(payload, "MadeAt")),
     )
 
 

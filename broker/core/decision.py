@@ -24,6 +24,7 @@ from broker.core.gateway import Gateway
 from broker.core.identity import AgencyId
 from broker.core.message import ValidMessage
 from broker.core.outcome import Decision, Permitted, Refused
+from broker.core.override import Override
 from broker.core.protocol import Clause, Register
 from broker.core.reasons import Reason
 from broker.core.sharing import AUTHENTICATION
@@ -42,12 +43,14 @@ def decide(  # noqa: PLR0913 - everything that a decision is made from
     now: datetime,
     *,
     schemas: Categories | None = None,
+    override: Override | None = None,
 ) -> Decision:
     """Return whether ``message`` may pass to ``recipient`` and, if so, on what authority.
 
     ``consents`` is every consent on record about the subject. ``now`` is aware and was read
     after the register and the consents. ``schemas`` tells which data categories the payload
-    holds, for the gateways that carve some out; without it, it may hold any.
+    holds, for the gateways that carve some out; without it, it may hold any. ``override`` is a
+    decision of the sender to share about this subject without consent (`override_for`).
     """
     facts = facts_of(message)
     clauses = register.clauses(facts.sender, recipient, facts.message_type)
@@ -56,7 +59,7 @@ def decide(  # noqa: PLR0913 - everything that a decision is made from
         facts = with_paths(facts, message, mandatory)
     if schemas is not None and any(clause.asks_categories for clause in clauses):
         facts = with_categories(facts, message, schemas)
-    return decide_facts(facts, recipient, register, consents, now)
+    return decide_facts(facts, recipient, register, consents, now, override=override)
 
 
 def asks_consent(register: Register, sender: AgencyId, recipient: AgencyId, kind: str) -> bool:
@@ -68,12 +71,14 @@ def asks_consent(register: Register, sender: AgencyId, recipient: AgencyId, kind
     return any(_EXPLICIT & {clause.consent, clause.sensitive_consent} for clause in clauses)
 
 
-def decide_facts(
+def decide_facts(  # noqa: PLR0913 - everything that a decision is made from
     facts: DecisionFacts,
     recipient: AgencyId,
     register: Register,
     consents: Collection[Consent],
     now: datetime,
+    *,
+    override: Override | None = None,
 ) -> Decision:
     """Return the decision on a message of which only these facts are known.
 
@@ -85,7 +90,7 @@ def decide_facts(
     if refusal is not None:
         return refusal
     # step 2, ISP-2.1: the payload follows its schema; having these facts proves it.
-    asked = _Asked(facts, recipient, register, consents, now)
+    asked = _Asked(facts, recipient, register, consents, now, override)
     furthest = -1
     # step 3, ISP-3.10: the first clause that permits; or else the refusal that came furthest.
     for clause in register.clauses(facts.sender, recipient, facts.message_type):
@@ -106,6 +111,8 @@ class _Asked:
     register: Register
     consents: Collection[Consent]
     now: datetime
+    override: Override | None = None
+    gateway: Gateway | None = None  # that carries the clause being judged
 
 
 def _judge(clause: Clause, asked: _Asked) -> tuple[int, Decision]:
@@ -118,6 +125,7 @@ def _judge(clause: Clause, asked: _Asked) -> tuple[int, Decision]:
     gateway = _gateway(clause, asked)
     if isinstance(gateway, Refused):
         return passed, gateway
+    asked.gateway = gateway
     for rank, check in enumerate(_AFTER_GATEWAY, passed + 1):
         refusal = check(clause, asked)
         if refusal is not None:
@@ -125,6 +133,9 @@ def _judge(clause: Clause, asked: _Asked) -> tuple[int, Decision]:
     # step 10, ISP-10.1: permitted, on the authority of this clause and this gateway.
     permitted = clause.permitted[gateway.gateway_id]
     warnings, consents = _warnings(clause, asked), _relied_on(clause, asked)
+    override = _overridden(clause, asked)
+    if override is not None:
+        warnings = (*warnings, remedy.OVERRIDDEN)
     if warnings or consents or asked.facts.shielded:
         permitted = replace(
             permitted,
@@ -132,6 +143,7 @@ def _judge(clause: Clause, asked: _Asked) -> tuple[int, Decision]:
             # step 8, ISP-8.1: a shielded person is not located.
             strip_location=asked.facts.shielded,
             consents=consents,
+            override=override,
         )
     return passed + len(_AFTER_GATEWAY) + 1, permitted
 
@@ -306,6 +318,9 @@ def _explicit_consent(clause: Clause, asked: _Asked, model: str) -> Refused | No
         unknown = facts.settled and reason in (Reason.NO_CONSENT, Reason.CONSENT_SCOPE)
         if facts.harm or unknown:
             return None
+    # step 6, ISP-6.6: a recorded decision to share without consent answers this, and only this.
+    if _carried(asked):
+        return None
     return _refused(reason, 6, remedy.consent(reason, model), clause)
 
 
@@ -321,6 +336,28 @@ def _consent_answer(asked: _Asked) -> Reason | None:
         recipient=asked.recipient,
         now=asked.now,
     )
+
+
+def _carried(asked: _Asked) -> bool:
+    facts, override = asked.facts, asked.override
+    if override is None or asked.gateway is None:
+        return False
+    return override.carries(
+        sender=facts.sender,
+        recipient=asked.recipient,
+        purpose=facts.purpose,
+        message_type=facts.message_type,
+        gateway=asked.gateway,
+        now=asked.now,
+    )
+
+
+def _overridden(clause: Clause, asked: _Asked) -> str | None:
+    """Return the decision by which the message passes; None: it passes without one."""
+    if asked.override is None:
+        return None
+    without = replace(asked, override=None)
+    return None if _consent(clause, without) is None else asked.override.override_id
 
 
 def _relied_on(clause: Clause, asked: _Asked) -> tuple[str, ...]:

@@ -143,6 +143,7 @@ def _decision(verdict: RecipientVerdict) -> dict[str, object]:
             "clause": decision.clause,
             "gateway": decision.gateway,
             "consents": list(decision.consents),
+            "override": decision.override,
             "withheld": list(verdict.withheld),
             "reduced": _digest_or_none(verdict.reduced),
         }

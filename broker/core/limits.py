@@ -25,3 +25,8 @@ class Limits:
 
 
 LIMITS = Limits()
+
+# A decision to share without consent is for the danger at hand (domain §5.4): it carries
+# messages for a day, and is reviewed within three.
+OVERRIDE_S_MAX = 24 * 3600
+OVERRIDE_REVIEW_S = 72 * 3600

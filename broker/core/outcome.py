@@ -24,7 +24,8 @@ class FieldRule:
 class Permitted:
     """The message may pass to this recipient, on the authority of the clause named.
 
-    ``consents`` are the ids of those on record that it rests on.
+    ``consents`` are the ids of those on record that it rests on; ``override`` is that of the
+    decision by which it passes without.
     """
 
     protocol: str
@@ -35,6 +36,7 @@ class Permitted:
     strip_location: bool = False  # a shielded subject: address and location are removed
     warnings: tuple[str, ...] = ()
     consents: tuple[str, ...] = ()
+    override: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

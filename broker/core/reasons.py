@@ -53,6 +53,7 @@ class Reason(Enum):
     IDENTIFIER_INVALID = "sender.identifier_invalid"
     RULE = "sender.rule"
     CONSENT_UNUSABLE = "sender.consent_unusable"
+    OVERRIDE_UNUSABLE = "sender.override_unusable"
     # -- who is asking ------------------------------------------------------------------
     UNAUTHENTICATED = "sender.unauthenticated"
     QUOTA_RATE = "sender.quota.rate"
@@ -142,6 +143,7 @@ _EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.IDENTIFIER_INVALID: _E(422, "An identifier fails its check digit", "An NHS number, UPN, ULN or UPRN at the place given is not a possible one.", "Correct it at its source, or leave it out and give the omission reason."),
     Reason.RULE: _E(422, "Two parts of the payload contradict each other", "A rule of the message type beyond its schema is not met at the place given.", "Read the rule in `fame schema docs` and correct the message."),
     Reason.CONSENT_UNUSABLE: _E(422, "Nobody could rely on this record of consent", "Whoever gave it could not give it, it names too little, or its dates contradict each other; the words say which.", "Record what the person said, who spoke for them and in what capacity, and each recipient by its id."),
+    Reason.OVERRIDE_UNUSABLE: _E(422, "Nothing may be shared on this decision", "It lacks a reason or power that the law knows, a second practitioner, a named recipient, or the outcome of the detriment test, or it is too old; the words say which.", "Decide anew, two practitioners together, and name the power and each recipient."),
     Reason.UNAUTHENTICATED: _E(401, "Who is calling is not known", "Neither a registered client certificate nor a valid bearer token was given.", "Connect with the registered certificate, or get a token from /oauth/token."),
     Reason.QUOTA_RATE: _E(429, "The agency sends more often than it may", "Its quota of submissions a second is used up; nothing was read or kept.", "Send the same bytes again after Retry-After seconds, and spread bulk work; ask the operator if the quota is too small.", retry=True),
     Reason.QUOTA_IN_FLIGHT: _E(429, "The agency has too many submissions open", "As many of its submissions are in flight as one agency may have; this one was not kept.", "Send the same bytes again after Retry-After seconds, over fewer connections at once.", retry=True),

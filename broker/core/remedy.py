@@ -32,6 +32,7 @@ IDENTIFIER_SOON = (
 )
 SHIELDED = "speak to the recipient: this message has no meaning without a place, which is shielded"
 INFORMED = "rests on the person having been informed of this use"
+OVERRIDDEN = "passed without consent, by a recorded decision; it is to be reviewed"
 HARM = "passed without consent, on the ground of harm; the sensitive service answers for it"
 
 _STANDING = {

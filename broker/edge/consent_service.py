@@ -14,6 +14,7 @@ from broker.core.consent import Consent, conflicts
 from broker.core.consent_messages import (
     CONSENT_RECORDED,
     CONSENT_WITHDRAWN,
+    DISCLOSURE_DECISION,
     consent_id_of,
     statement_of,
 )
@@ -25,6 +26,7 @@ from broker.core.message import ValidMessage
 from broker.core.outcome import DeliveryState
 from broker.core.pseudonym import subject_ref
 from broker.core.reasons import Reason
+from broker.core.submission import Submission
 from broker.edge import consent_acts, consent_rows, deliveries
 from broker.edge.consent_acts import Kept, Recording, Withdrawing
 from broker.edge.consent_notices import Notices
@@ -32,12 +34,14 @@ from broker.edge.disclosure import Discloser, Withdrawn
 from broker.edge.ids import new_id
 from broker.edge.ledger import Ledger
 from broker.edge.outcomes import Recorder
+from broker.edge.override_service import OverrideService, OverrideTask
 from broker.edge.peers import Peer
 from broker.edge.store import Store
 from broker.ports import Clock
 
 View = Mapping[str, Any]
 DISPUTED_MAX = 500
+ASKING = frozenset({CONSENT_RECORDED, CONSENT_WITHDRAWN, DISCLOSURE_DECISION})
 _WAITING = frozenset({DeliveryState.PENDING, DeliveryState.AVAILABLE})
 
 
@@ -50,6 +54,7 @@ class ConsentService:
     recorder: Recorder
     notices: Notices
     clock: Clock
+    overrides: OverrideService
     pseudonym: bytes = field(repr=False)
 
     def subject(self, key: str) -> SubjectRef:
@@ -112,16 +117,18 @@ class ConsentService:
 
     def task(
         self, message: ValidMessage, subject: SubjectRef | None, peer: str
-    ) -> "ConsentTask | None":
+    ) -> "ConsentTask | OverrideTask | None":
         """Return what a message to the broker asks to be recorded, if anything.
 
         Raises:
             Rejection: nobody could rely on it.
         """
         header, payload = message.header, message.payload
-        if header.message_type not in (CONSENT_RECORDED, CONSENT_WITHDRAWN):
+        if header.message_type not in ASKING:
             return None
-        assert subject is not None  # the schema of either has one
+        assert subject is not None  # the schema of each has one
+        if header.message_type == DISCLOSURE_DECISION:
+            return self.overrides.recording(message, subject, peer)
         if header.message_type == CONSENT_RECORDED:
             consent = recorded(
                 statement_of(payload),
@@ -135,6 +142,10 @@ class ConsentService:
         wanted = consent_id_of(payload)
         at = self.clock.now()
         return ConsentTask(self, Withdrawing(wanted, header.sender, at, peer, subject))
+
+    def overridden(self, conn: Connection, ledger: Ledger, submission: Submission) -> None:
+        """Record what passed by a decision to share without consent, and tell of it."""
+        self.overrides.passed(conn, ledger, submission)
 
     async def show(self, peer: Peer, consent_id: str) -> View:
         """Return one record with its history.

@@ -4,15 +4,21 @@ It is read from the store each time, so that a withdrawal counts on every node a
 is committed. A store that cannot be read is a fault: an empty answer would be a decision.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import TypeVar
+
+from sqlalchemy import Connection
 
 from broker.core.consent import Consent
 from broker.core.errors import Fault, Transient
 from broker.core.identity import SubjectRef
+from broker.core.override import Override
 from broker.core.reasons import Reason
-from broker.edge import consent_rows
+from broker.edge import consent_rows, override_rows
 from broker.edge.store import Store
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +35,18 @@ class ConsentRegister:
         """
         if subject is None:
             return ()
+        return await self._read(lambda conn: consent_rows.held(conn, subject))
+
+    async def override(self, decision_ref: str) -> Override | None:
+        """Return the decision to share without consent of that id, if there is one.
+
+        Raises:
+            Transient: the store cannot be read.
+        """
+        return await self._read(lambda conn: override_rows.load(conn, decision_ref))
+
+    async def _read(self, query: Callable[[Connection], T]) -> T:
         try:
-            return await self.store.read(lambda conn: consent_rows.held(conn, subject))
+            return await self.store.read(query)
         except Fault as fault:
             raise Transient(Reason.REGISTER_UNAVAILABLE, "consents cannot be read") from fault

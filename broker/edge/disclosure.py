@@ -20,6 +20,7 @@ from broker.core.message import ValidMessage
 from broker.core.minimise import minimise
 from broker.core.narrowing import still_forbidden
 from broker.core.outcome import DeliveryState, Permitted
+from broker.core.override import Override, override_for
 from broker.core.protocol import Register
 from broker.core.reasons import Reason
 from broker.core.reopening import reopen
@@ -107,6 +108,7 @@ class Discloser:
         signer = await self.store.read(lambda conn: _signer(conn, held))
         message = reopen(raw, held.digest, self.schemas, signer=signer)
         consents = await self.consents.held(held.subject_ref)
+        override = await self._override(held, message)
         register = self.registers.current
         # The clock is read after the facts, and nothing is awaited between the decision and
         # the caller's attempt unless the agreement has changed since the acceptance.
@@ -114,7 +116,15 @@ class Discloser:
         if expired is not None:
             return expired
         now = self.clock.now()
-        decision = decide(message, held.recipient, register, consents, now, schemas=self.schemas)
+        decision = decide(
+            message,
+            held.recipient,
+            register,
+            consents,
+            now,
+            schemas=self.schemas,
+            override=override,
+        )
         if not isinstance(decision, Permitted):
             return Withdrawn(DeliveryState.REFUSED, decision.reason)
         # What is permitted has a sender that is registered.
@@ -146,6 +156,12 @@ class Discloser:
         key = self.keys.ring.unwrap(held.kek_id, held.wrapped_key or b"")
         original = _payload(key.open(held.original, held.submission_id))
         return not still_forbidden(original, shown, _payload(ready.body))
+
+    async def _override(self, held: Held, message: ValidMessage) -> Override | None:
+        named = message.header.decision_ref
+        if named is None:
+            return None
+        return override_for(await self.consents.override(named), held.subject_ref, held.sender)
 
     def _unless_expired(self, held: Held) -> Withdrawn | None:
         if held.expires_at > millis(self.clock.now()):

@@ -23,6 +23,7 @@ from broker.core.limits import Limits
 from broker.core.message import Address, Header, ValidMessage
 from broker.core.minimise import minimise
 from broker.core.outcome import Decision, Permitted, RecipientVerdict
+from broker.core.override import Override, override_for
 from broker.core.protocol import Register
 from broker.core.pseudonym import subject_ref
 from broker.core.reasons import Reason
@@ -87,6 +88,10 @@ class Clerk(Protocol):
         """
         ...
 
+    def overridden(self, conn: Connection, ledger: Ledger, submission: Submission) -> None:
+        """Record what passed by a decision to share without consent, and tell of it."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
@@ -113,6 +118,7 @@ class _Facts:
     recipients: tuple[AgencyId, ...]
     subject: SubjectRef | None
     consents: Collection[Consent] | None  # None: no clause rests on any, so nobody looked
+    override: Override | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,9 +223,13 @@ class Intake:
         header = message.header
         recipients = resolve(header.recipients, register, self.limits.recipients_max)
         consents: Collection[Consent] | None = () if pseudonym is None else None
+        override = None
         if any(asks_consent(register, header.sender, to, header.message_type) for to in recipients):
             consents = await self.consents.held(pseudonym)
-        return _Facts(register, recipients, pseudonym, consents)
+            if header.decision_ref is not None:
+                found = await self.consents.override(header.decision_ref)
+                override = override_for(found, pseudonym, header.sender)
+        return _Facts(register, recipients, pseudonym, consents, override)
 
     def _decide(
         self, message: ValidMessage, facts: _Facts, now: datetime
@@ -238,8 +248,15 @@ class Intake:
     def _decision(
         self, message: ValidMessage, recipient: AgencyId, facts: _Facts, now: datetime
     ) -> Decision:
-        consents = facts.consents or ()
-        return decide(message, recipient, facts.register, consents, now, schemas=self.schemas)
+        return decide(
+            message,
+            recipient,
+            facts.register,
+            facts.consents or (),
+            now,
+            schemas=self.schemas,
+            override=facts.override,
+        )
 
     def _minimise(
         self, message: ValidMessage, facts: _Facts, decisions: list[tuple[AgencyId, Decision]]
@@ -268,13 +285,23 @@ class Intake:
 
     async def _commit(self, submission: Submission, task: Task | None) -> Accepted:
         started = time.perf_counter()
-        if task is None:
-            accepted = await self.store.submit(submission)
-        else:
-            accepted = await self.store.submit(submission, task.act)
+        accepted = await self.store.submit(submission, self._also(submission, task))
+        if task is not None:
             await task.follow()
         self.metrics.commit.observe(time.perf_counter() - started)
         return accepted
+
+    def _also(self, submission: Submission, task: Task | None) -> Also | None:
+        """Return what is done in the transaction that keeps ``submission``; mostly nothing."""
+        clerk = self.clerk
+        if clerk is not None and any(_overridden(verdict) for verdict in submission.verdicts):
+            return lambda conn, ledger: clerk.overridden(conn, ledger, submission)
+        return None if task is None else task.act
+
+
+def _overridden(verdict: RecipientVerdict) -> bool:
+    decision = verdict.decision
+    return isinstance(decision, Permitted) and decision.override is not None
 
 
 def _examined(step: Step) -> None:

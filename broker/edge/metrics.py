@@ -36,6 +36,9 @@ class Metrics:
         self.decisions = self._counter(
             "fame_policy_decisions", "Decisions for one recipient each.", "decision", "agreement"
         )
+        self.overrides = self._counter(
+            "fame_policy_overrides", "Disclosures that passed without consent.", "agreement"
+        )
         self.deliveries = self._counter(
             "fame_delivery_attempts", "Attempts to hand a message over.", "adapter", "outcome"
         )
@@ -83,6 +86,8 @@ class Metrics:
         """Count one decision, by the sharing protocol it rests on (none: blank)."""
         outcome = "permitted" if isinstance(decision, Permitted) else "refused"
         self._count(self.decisions, outcome, decision.protocol or "")
+        if isinstance(decision, Permitted) and decision.override is not None:
+            self._count(self.overrides, decision.protocol)
 
     def accepted(self, header: Header) -> None:
         """Count one message that was accepted; its sender and type are registered ones."""

@@ -183,6 +183,47 @@ consent = Table(
     Index("consent_agency", "recorded_by", "id"),
 )
 
+# Decisions to share without consent, what passed by them, and their reviews. Rows stay as they are.
+override = Table(
+    "disclosure_override",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("subject_ref", String(64), nullable=False),
+    Column("agency", String(64), nullable=False),
+    Column("reason", String(32), nullable=False),
+    Column("gateway", String(32), nullable=False),
+    Column("purposes", Text, nullable=False),  # JSON list of codes, as are the next two
+    Column("message_types", Text, nullable=False),
+    Column("recipients", Text, nullable=False),
+    Column("decided_by", String(32), nullable=False),  # keyed hash, as is the next
+    Column("approved_by", String(32), nullable=False),
+    Column("made_at", BigInteger, nullable=False),
+    Column("recorded_at", BigInteger, nullable=False),
+    Column("until", BigInteger, nullable=False),
+    Column("review_by", BigInteger, nullable=False),
+    Column("ledger_seq", BigInteger, nullable=False),
+    Index("override_agency", "agency", "recorded_at"),
+)
+
+override_use = Table(
+    "override_use",
+    metadata,
+    Column("override", String(36), ForeignKey("disclosure_override.id"), primary_key=True),
+    Column("message", String(36), ForeignKey("message.id"), primary_key=True),
+    Column("recipient", String(64), primary_key=True),
+    sqlite_with_rowid=False,
+)
+
+override_review = Table(
+    "override_review",
+    metadata,
+    Column("override", String(36), ForeignKey("disclosure_override.id"), primary_key=True),
+    Column("outcome", String(32), nullable=False),
+    Column("reviewer", String(32), nullable=False),  # keyed hash
+    Column("at", BigInteger, nullable=False),
+    Column("ledger_seq", BigInteger, nullable=False),
+)
+
 # Which decisions rested on which consents: whom to tell when one is withdrawn.
 reliance = Table(
     "reliance",

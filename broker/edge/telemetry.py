@@ -40,6 +40,7 @@ REGISTER_REJECTED: Final = "register_rejected"
 OPERATOR_ACTED: Final = "operator_acted"
 CONSENT_RECORDED: Final = "consent_recorded"
 CONSENT_WITHDRAWN: Final = "consent_withdrawn"
+OVERRIDE_REVIEWED: Final = "override_reviewed"
 
 # Ids, codes, counts and names from the register: nothing that a person wrote in a message.
 LOGGED_KEYS: Final = frozenset(

@@ -6,6 +6,7 @@ from pathlib import Path
 from broker.core.errors import Permanent
 from broker.core.protocol import Register
 from broker.edge import telemetry
+from broker.edge.metrics import Metrics, Rows
 from broker.edge.registers import RegisterHolder
 
 Stamp = tuple[tuple[str, int, int], ...]
@@ -54,3 +55,22 @@ def _stamp(directory: Path) -> Stamp:
         for path in sorted(directory.rglob("*"))
         if path.is_file() and (found := path.stat())
     )
+
+
+def publish_expiry(registers: RegisterHolder, metrics: Metrics) -> None:
+    """Publish when certificates and agreements run out: an alert must come before that."""
+
+    def certificates() -> Rows:
+        for agency in registers.current.agencies.values():
+            good = [key.valid_until for key in agency.keys if key.revoked_at is None]
+            if good:
+                yield agency.agency_id, max(good).timestamp()
+
+    def agreements() -> Rows:
+        for name, protocol in registers.current.protocols.items():
+            yield name, protocol.stands_until.timestamp()
+
+    words = "When the last good signing certificate ends."
+    metrics.ask("fame_certificate_expiry_timestamp_seconds", words, "agency", certificates)
+    words = "When the sharing protocol ends, or lapses for want of review."
+    metrics.ask("fame_agreement_expiry_timestamp_seconds", words, "agreement", agreements)

@@ -437,7 +437,10 @@ def referral() -> bytes:
 
 
 class Unreachable:
-    async def held(self, _subject: object) -> Any:
+    async def held(self, subject: object) -> Any:  # noqa: ARG002
+        raise Transient(Reason.REGISTER_UNAVAILABLE)
+
+    async def override(self, decision_ref: str) -> Any:  # noqa: ARG002
         raise Transient(Reason.REGISTER_UNAVAILABLE)
 
 
@@ -460,9 +463,12 @@ class Recorded:
         self.asked.append("clock")
         return SystemClock().now()
 
-    async def held(self, _subject: object) -> tuple[()]:
+    async def held(self, subject: object) -> tuple[()]:  # noqa: ARG002
         self.asked.append("consents")
         return ()
+
+    async def override(self, decision_ref: str) -> None:  # noqa: ARG002
+        self.asked.append("override")
 
 
 async def test_the_clock_is_read_after_the_facts(broker: Running) -> None:

@@ -26,6 +26,7 @@ from broker.core.consent import Consent
 from broker.core.identity import AgencyId, MessageId, SubjectRef
 from broker.core.limits import LIMITS
 from broker.core.message import Address, Header, Practitioner
+from broker.core.override import Override
 from broker.core.protocol import Register, compile_register
 from broker.core.receipt import Issuer
 from broker.core.recorded import Records
@@ -179,6 +180,9 @@ class Consents:
         if self.fault is not None:
             raise self.fault
         return ()
+
+    async def override(self, decision_ref: str) -> Override | None:  # noqa: ARG002
+        return None
 
 
 Behaviour = Callable[[Delivery], Awaitable[Result]]

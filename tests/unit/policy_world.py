@@ -17,6 +17,7 @@ from broker.core.facts import DecisionFacts
 from broker.core.identity import AgencyId, MessageId, SubjectRef
 from broker.core.message import Header, Practitioner, Subject, ValidMessage, VerifiedMessage
 from broker.core.outcome import Decision, Permitted
+from broker.core.override import Override
 from broker.core.protocol import Register
 
 ROOT = Path(__file__).parents[2]
@@ -309,11 +310,13 @@ def decided(
     consents: tuple[Consent, ...] = (),
     now: datetime = NOW,
     recipient: AgencyId = CSC,
+    override: Override | None = None,
     **facts: Any,
 ) -> Decision:
     """Return the decision in the world after ``changes``, on these facts."""
     held = register(*changes) if changes else plain()
-    return decide_facts(replace(FACTS, **facts), recipient, held, consents, now)
+    asked = replace(FACTS, **facts)
+    return decide_facts(asked, recipient, held, consents, now, override=override)
 
 
 def permitted(**facts: Any) -> Permitted:

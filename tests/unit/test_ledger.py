@@ -157,6 +157,7 @@ def test_an_entry_says_what_came_and_what_was_decided_for_each_recipient() -> No
             "clause": "2",
             "gateway": "CDA98_115",
             "consents": [],
+            "override": None,
             "withheld": ["Child/Name"],
             "reduced": hashlib.sha256(CANARY.encode()).hexdigest(),
         },
