@@ -1,8 +1,11 @@
 """The composition root of `fame deliver`: the worker of one agency, and nothing besides."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
+
+from prometheus_client import start_http_server
 
 from adapters.ways import Ways
 from broker.app import load_parts, make_attempts, make_ways
@@ -15,6 +18,7 @@ from broker.edge import telemetry
 from broker.edge.attempts import Attempts
 from broker.edge.delivering import Delivering
 from broker.edge.kafka import KafkaIncoming
+from broker.edge.metrics import Metrics
 from broker.edge.outgoing import MAILBOX
 from broker.edge.quarantine import Quarantine
 from broker.edge.store import Store
@@ -30,6 +34,7 @@ class Worker:
     attempts: Attempts
     ways: Ways
     watch: RegisterWatch
+    metrics: Metrics
     config: BrokerConfig
 
     @property
@@ -49,6 +54,7 @@ class Worker:
         looking = asyncio.create_task(self.watch.run(self.config.registers.reload_s or 3600))
         stopping = asyncio.create_task(stop.wait())
         lane = lanes.serve(self.agency)
+        measured = self._measured()
         telemetry.log(telemetry.WORKER_STARTED, agency=self.agency)
         try:
             await asyncio.wait({stopping, lane}, return_when=asyncio.FIRST_COMPLETED)
@@ -61,8 +67,25 @@ class Worker:
             await lanes.stop(float(self.config.http.shutdown_s))
             await self.incoming.aclose()
             await self.ways.aclose()
+            measured()
             await self.store.close()
             telemetry.log(telemetry.WORKER_STOPPED, agency=self.agency)
+
+    def _measured(self) -> Callable[[], object]:
+        """Serve the metrics where they are wanted, and return what ends that."""
+        if not self.config.kafka.metrics_port:
+            return lambda: None
+        registry = self.metrics.registry
+        server, thread = start_http_server(
+            self.config.kafka.metrics_port, addr="127.0.0.1", registry=registry
+        )
+
+        def end() -> None:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+        return end
 
 
 def build_worker(config: BrokerConfig, agency: AgencyId) -> Worker:
@@ -82,11 +105,16 @@ def build_worker(config: BrokerConfig, agency: AgencyId) -> Worker:
     attempts = replace(make_attempts(parts, ways), lease=lease)
     quarantine = Quarantine(parts.store, agency, parts.clock)
     consumer = kafka_consumer(config, agency, quarantine.keep)
+    words = "Partitions of the agency's topic that this worker reads."
+    parts.metrics.ask(
+        "fame_worker_partitions", words, "route", lambda: [(agency, float(consumer.partitions))]
+    )
     return Worker(
         agency=agency,
         incoming=KafkaIncoming(consumer, agency),
         attempts=attempts,
         ways=ways,
         watch=RegisterWatch(parts.registers, config.registers.protocols_dir),
+        metrics=parts.metrics,
         config=config,
     )

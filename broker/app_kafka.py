@@ -1,10 +1,12 @@
 """From the settings to the parts that talk to Kafka: what the composition roots share."""
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 
 from broker.config import BrokerConfig, KafkaSection
+from broker.core.agency import AgencyLookup
 from broker.core.errors import Permanent
 from broker.core.identity import AgencyId
 from broker.core.reasons import Reason
@@ -16,6 +18,7 @@ from broker.edge.kafka_client import KafkaSettings, MutualTls, Scram
 from broker.edge.kafka_consumer import KafkaConsumer, Quarantine
 from broker.edge.kafka_producer import SupervisedProducer
 from broker.edge.key_files import read_file
+from broker.edge.outgoing import MAILBOX
 from broker.edge.parcels import Packing
 
 RECORD_BYTES_MAX = 4 * 1024 * 1024  # as max.message.bytes in topics.toml
@@ -64,6 +67,37 @@ def kafka_consumer(config: BrokerConfig, agency: AgencyId, quarantine: Quarantin
     settings = _settings(kafka, kafka.worker_principal.replace("{agency}", agency))
     keys = _own_keys(kafka.agency_keys_dir / agency, agency)
     return KafkaConsumer(settings, topic, keys, quarantine, window_max=kafka.window_max)
+
+
+def lacking(config: BrokerConfig, agencies: AgencyLookup, now: datetime) -> Iterator[str]:
+    """Yield what keeps deliveries in the outbox for good, a sentence each.
+
+    Raises:
+        Permanent: the topics cannot be read.
+    """
+    topics = topic_names(config.kafka.topics_file)
+    for name, agency in sorted(agencies.items()):
+        if agency.delivery.adapter == MAILBOX:
+            continue
+        if name not in topics:
+            yield f"{name} has no topic in {config.kafka.topics_file.name}"
+        if agency.encryption_key(now) is None:
+            yield f"{name} has no key to encrypt to"
+
+
+async def ask_cluster(config: BrokerConfig) -> None:
+    """Return if the cluster answers this broker.
+
+    Raises:
+        Fault: it does not, or a setting or file is missing.
+    """
+    kafka = config.kafka
+    meter = LagMeter(_settings(kafka, kafka.principal))
+    try:
+        for topic in list(topic_names(kafka.topics_file).values())[:1]:
+            await meter.lag(topic)
+    finally:
+        await meter.aclose()
 
 
 def topic_names(file: Path) -> Mapping[AgencyId, str]:

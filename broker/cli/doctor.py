@@ -1,5 +1,6 @@
 """`fame doctor`: what is wrong, or soon will be, with the next step. It changes nothing."""
 
+import asyncio
 import shutil
 import socket
 import sqlite3
@@ -163,6 +164,30 @@ def schemas(config: BrokerConfig) -> Iterator[Finding]:
         yield Finding(GREEN, "schemas", f"digest {loaded.digest[:16]}")
 
 
+def kafka(config: BrokerConfig) -> Iterator[Finding]:
+    """With that transport: a topic and a key for whoever needs one, and a cluster that answers."""
+    if config.delivery.transport != "kafka":
+        return
+    try:
+        from broker.app_kafka import ask_cluster, lacking
+    except ImportError:
+        step = "pip install 'fame-broker[kafka]'"
+        yield Finding(RED, "kafka", "the library for Kafka is not installed", step)
+        return
+    from broker.edge.registers import load_in_force
+
+    try:
+        held = load_in_force(config.registers.protocols_dir).register
+        for words in lacking(config, held.agencies, now()):
+            yield Finding(RED, "kafka", words, "fame topics apply; fame agency encrypt-to")
+        asyncio.run(ask_cluster(config))
+    except BrokerError as error:
+        words = error.detail or error.reason.value
+        yield Finding(RED, "kafka", words, f"fame reasons {error.reason.value}")
+    else:
+        yield Finding(GREEN, "kafka", "the cluster answers")
+
+
 def disk(config: BrokerConfig) -> Iterator[Finding]:
     """Room for more messages."""
     path = _file(config)
@@ -209,6 +234,7 @@ CHECKS: tuple[Callable[[BrokerConfig], Iterator[Finding]], ...] = (
     certificates,
     register,
     schemas,
+    kafka,
     disk,
     clock,
     port,

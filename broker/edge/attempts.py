@@ -196,8 +196,8 @@ class Attempts:
         match result:
             case Delivered(evidence):
                 facts = disclosed_facts(ready, name) | {"note": evidence}
-                await self._write(
-                    lambda conn, ledger: self.recorder.delivered(conn, ledger, held, facts)
+                await self._settle(
+                    held, lambda conn, ledger: self.recorder.delivered(conn, ledger, held, facts)
                 )
                 self.observe(name, DeliveryState.DELIVERED.value)
             case Deposited():
@@ -230,13 +230,25 @@ class Attempts:
         self.observe(name, "postponed" if counted else "held")
 
     async def _end(self, held: Held, state: DeliveryState, reason: Reason, name: str) -> None:
-        await self._write(
-            lambda conn, ledger: self.recorder.ended(conn, ledger, held, state=state, reason=reason)
+        await self._settle(
+            held,
+            lambda conn, ledger: self.recorder.ended(
+                conn, ledger, held, state=state, reason=reason
+            ),
         )
         log.info(
             "delivery_ended", delivery_id=held.delivery_id, outcome=state.value, code=reason.value
         )
         self.observe(name, state.value)
+
+    async def _settle(self, held: Held, act: Callable[[Connection, Ledger], bool]) -> None:
+        """Write how a delivery ended, and have the relays told: the next of its key may go."""
+
+        def settle(conn: Connection, ledger: Ledger) -> None:
+            if act(conn, ledger):
+                ledger.wake(held.recipient)
+
+        await self._write(settle)
 
     async def _write(self, act: Callable[[Connection, Ledger], T]) -> T:
         """Write, trying again while the store is only busy: what happened must be recorded.

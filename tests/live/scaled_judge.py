@@ -4,16 +4,16 @@ For tests that stage one fault and look at one agency; `play` and `checks` judge
 """
 
 import json
-import sqlite3
 import time
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx2
+from sqlalchemy import Engine, text
 
-from broker.core.ledger import leaf_hash
+from broker.edge.ledger import verify_ledger
 from tests.live.harness import client_context
 
 
@@ -74,32 +74,30 @@ class Verdict:
         return not any(getattr(self, name) for name in self.__slots__)
 
 
-def drain(state: Path, *, timeout_s: float = 30.0) -> None:
+def drain(engine: Engine, *, timeout_s: float = 30.0) -> None:
     """Wait until no delivery is pending."""
     until = time.monotonic() + timeout_s
-    with closing(_open(state)) as db:
-        while time.monotonic() < until:
-            (left,) = db.execute("SELECT count(*) FROM delivery WHERE state = 'pending'").fetchone()
-            if not left:
-                return
-            time.sleep(0.05)
+    while time.monotonic() < until:
+        if not rows(engine, "SELECT id FROM delivery WHERE state = 'pending'"):
+            return
+        time.sleep(0.05)
 
 
-def judge(state: Path, sender: Sender, drops: Path) -> Verdict:
+def rows(engine: Engine, query: str) -> list[tuple[Any, ...]]:
+    """Return what a query finds at this moment."""
+    with engine.connect() as conn:
+        return [tuple(row) for row in conn.execute(text(query))]
+
+
+def judge(engine: Engine, sender: Sender, drops: Path) -> Verdict:
     """Read the store and the files that were dropped, and say what is wrong."""
-    with closing(_open(state)) as db:
-        stored = {
-            row[0]: row[1]
-            for row in db.execute(
-                "SELECT message_id, ledger_seq FROM message WHERE sender = ?", (sender.agency,)
-            )
-        }
-        stuck = [row[0] for row in db.execute("SELECT id FROM delivery WHERE state IN ('pending')")]
-        unaudited = _ledger_faults(db, stored)
-        delivered = _effects(drops)
-        ids = {row[0]: row[1] for row in db.execute("SELECT id, message FROM delivery")}
+    stored = dict(
+        rows(engine, f"SELECT message_id, ledger_seq FROM message WHERE sender = '{sender.agency}'")  # noqa: S608 - an id of ours
+    )
+    stuck = [row[0] for row in rows(engine, "SELECT id FROM delivery WHERE state = 'pending'")]
+    ids = dict(rows(engine, "SELECT id, message FROM delivery"))
     effects_of: dict[tuple[str, str], set[str]] = {}
-    for recipient, delivery_id in delivered:
+    for recipient, delivery_id in _effects(drops):
         key = (ids.get(delivery_id, "?"), recipient)
         effects_of.setdefault(key, set()).add(delivery_id)
     return Verdict(
@@ -107,32 +105,21 @@ def judge(state: Path, sender: Sender, drops: Path) -> Verdict:
         phantom=tuple(m for m in stored if m not in sender.messages),
         doubled=tuple(f"{m}/{r}" for (m, r), marks in effects_of.items() if len(marks) > 1),
         stuck=tuple(stuck),
-        unaudited=tuple(unaudited),
+        unaudited=tuple(_ledger_faults(engine, stored)),
         receipts_differ=tuple(sender.receipts_differ),
     )
 
 
-def _open(state: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{state / 'data' / 'fame.db'}?mode=ro", uri=True)
-
-
-def _ledger_faults(db: sqlite3.Connection, stored: Mapping[str, int]) -> list[str]:
-    faults: list[str] = []
-    recorded: set[str] = set()
-    for expected, (seq, leaf, entry) in enumerate(
-        db.execute("SELECT seq, leaf, entry FROM ledger ORDER BY seq")
-    ):
-        if seq != expected:
-            faults.append(f"ledger has {seq} where {expected} belongs")
-            break
-        if leaf_hash(entry) != leaf:
-            faults.append(f"entry {seq} does not have its leaf hash")
-        recorded.add(json.loads(entry).get("message_id", ""))
-    faults += [m for m in stored if m not in recorded]
-    (integrity,) = db.execute("PRAGMA integrity_check").fetchone()
-    if integrity != "ok":
-        faults.append("the database fails its integrity check")
-    return faults
+def _ledger_faults(engine: Engine, stored: Mapping[str, int]) -> list[str]:
+    with engine.connect() as conn:
+        check = verify_ledger(conn)
+    faults = [check.fault] if check.fault else []
+    entries = rows(engine, "SELECT entry FROM ledger")
+    recorded = {json.loads(bytes(entry)).get("message_id") for (entry,) in entries}
+    recorded |= {
+        json.loads(bytes(entry)).get("header", {}).get("message_id") for (entry,) in entries
+    }
+    return faults + [m for m in stored if m not in recorded]
 
 
 def _effects(drops: Path) -> list[tuple[str, str]]:

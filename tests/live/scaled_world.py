@@ -15,9 +15,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sqlalchemy import Engine, NullPool, create_engine
+
 from broker.cli.init import make
-from broker.core.signing import load_signing_key
-from tests.bench.bench_http import Flow, messages
+from broker.core.identity import AgencyId, MessageId
+from broker.core.message import Address, Header, Practitioner
+from broker.core.samples import sample_payload
+from broker.core.signing import (
+    SigningKey,
+    build_envelope,
+    load_signing_key,
+    sign_envelope,
+)
+from broker.edge.ids import new_id
+from tests.bench.bench_http import Flow
 from tests.live.kafka_world import BROKER, PASSWORD, SUNDERLAND, TOPICS, World
 from tests.live.scaled_judge import Sender
 
@@ -53,6 +64,7 @@ class Scaled:
     state: Path
     drops: Path
     kafka: World
+    engine: Engine
 
     def sender(self, count: int) -> Sender:
         """Return the school's system with ``count`` signed messages to send."""
@@ -60,8 +72,8 @@ class Scaled:
         key = load_signing_key(
             (folder / "signing.key.pem").read_bytes(), (folder / "signing.cert.pem").read_bytes()
         )
-        bodies = messages(FLOW, key, count, 5000)
-        return Sender(self.state, FLOW.sender, {_id_of(body): body for body in bodies})
+        sent = dict(referral(key, person) for person in range(1, count + 1))
+        return Sender(self.state, FLOW.sender, sent)
 
     @property
     def dropped(self) -> list[Path]:
@@ -69,9 +81,23 @@ class Scaled:
         return sorted((self.drops / SUNDERLAND).glob("*.xml"))
 
 
-def _id_of(body: bytes) -> str:
-    start = body.index(b"MessageId>") + len(b"MessageId>")
-    return body[start : start + 36].decode()
+def referral(key: SigningKey, person: int) -> tuple[str, bytes]:
+    """Return a signed referral of the ``person``-th child, and its id."""
+    message_id = MessageId(new_id())
+    header = Header(
+        message_id=message_id,
+        message_type=FLOW.message_type,
+        schema_version="1.0",
+        sender=AgencyId(FLOW.sender),
+        system=FLOW.system,
+        recipients=(Address(agency_id=SUNDERLAND),),
+        purpose=FLOW.purpose,
+        created_at=datetime.now(UTC),  # noqa: TID251 - a sender stamps its messages
+        practitioner=Practitioner("practitioner-1", "CASE_WORKER", "DBS enhanced", "AAL2"),
+        reason_for_access="ASSESSMENT",
+    )
+    payload = sample_payload(FLOW.message_type, person, person_seed=person)
+    return message_id, sign_envelope(build_envelope(header, payload), key)
 
 
 def new_sandbox(place: Path) -> Path:
@@ -91,8 +117,12 @@ def make_scaled(  # noqa: PLR0913 - the settings that tests turn
     session_s: float = 6.0,
     lane_max: int = 64,
     bootstrap: str = "",
+    url: str = "",
 ) -> Scaled:
-    """Copy ``sandbox`` and have it deliver through the topics of ``world``."""
+    """Copy ``sandbox`` and have it deliver through the topics of ``world``.
+
+    It keeps its messages at ``url``, or else in an SQLite file that all processes share.
+    """
     state = place / "broker"
     shutil.copytree(sandbox, state)
     drops = state / "data" / "drops"
@@ -103,6 +133,11 @@ def make_scaled(  # noqa: PLR0913 - the settings that tests turn
     assert 'adapter = "mailbox"' in text
     agency.write_text(text.replace('adapter = "mailbox"', route), encoding="utf-8")
     access = world.cluster.access
+    embedded = f"sqlite:///{state / 'data' / 'fame.db'}"
+    chosen = (state / "fame.toml").read_text(encoding="utf-8")
+    assert 'url = "sqlite:///data/fame.db"' in chosen
+    chosen = chosen.replace('url = "sqlite:///data/fame.db"', f'url = "{url or embedded}"')
+    (state / "fame.toml").write_text(chosen, encoding="utf-8")
     with (state / "fame.toml").open("a", encoding="utf-8") as settings:
         settings.write(
             SETTINGS.format(
@@ -119,7 +154,7 @@ def make_scaled(  # noqa: PLR0913 - the settings that tests turn
     secrets.mkdir()
     for principal in (BROKER, f"fame-deliver-{SUNDERLAND}"):
         (secrets / f"{principal}.password").write_text(PASSWORD, encoding="utf-8")
-    return Scaled(state, drops, world)
+    return Scaled(state, drops, world, create_engine(url or embedded, poolclass=NullPool))
 
 
 @dataclass(slots=True)

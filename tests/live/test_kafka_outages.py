@@ -3,13 +3,11 @@
 import asyncio
 import json
 import signal
-import sqlite3
 import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +19,9 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from tests.contract.sink import Asked, Sink, answer, sink
 from tests.live.harness import BrokerProcess, client_context, running
 from tests.live.kafka_world import CANARY, SUNDERLAND, make_world
-from tests.live.scaled_judge import drain, judge
+from tests.live.scaled_judge import Sender, drain, judge, rows
 from tests.live.scaled_world import (
+    FLOW,
     Scaled,
     make_scaled,
     new_sandbox,
@@ -30,6 +29,7 @@ from tests.live.scaled_world import (
     working,
 )
 from tests.live.services.kafka import KafkaCluster, librdkafka
+from tests.live.services.roundabout import LossyWay
 
 pytestmark = pytest.mark.live
 
@@ -41,13 +41,8 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return new_sandbox(tmp_path_factory.mktemp("outages"))
 
 
-def rows(scaled: Scaled, query: str) -> list[tuple[Any, ...]]:
-    with closing(sqlite3.connect(scaled.state / "data" / "fame.db")) as db:
-        return db.execute(query).fetchall()
-
-
 def attempts(scaled: Scaled) -> set[int]:
-    return {row[0] for row in rows(scaled, "SELECT attempts FROM delivery")}
+    return {row[0] for row in rows(scaled.engine, "SELECT attempts FROM delivery")}
 
 
 def lag(scaled: Scaled) -> int:
@@ -86,12 +81,12 @@ def test_records_that_cannot_be_used_are_set_aside_and_the_others_go_on(
     sender = scaled.sender(4)
     with running(scaled.state) as broker, working(scaled.state) as worker:
         assert sender.send_pending(broker.port)
-        drain(scaled.state, timeout_s=DRAIN_S)
+        drain(scaled.engine, timeout_s=DRAIN_S)
         wait_for(lambda: lag(scaled) == 0)
         code = worker.stop()
         listed = operated(broker, scaled, "ls")
 
-    aside = rows(scaled, "SELECT topic, position, recipient, code FROM quarantine")
+    aside = rows(scaled.engine, "SELECT topic, position, recipient, code FROM quarantine")
     assert code == 0
     assert len(scaled.dropped) == 4
     assert sorted(aside) == [
@@ -128,12 +123,12 @@ def test_while_no_worker_comes_the_topic_stays_small_and_nothing_is_used_up(
     with running(scaled.state) as broker:
         assert sender.send_pending(broker.port)
         wait_for(lambda: published(scaled) >= 4)
-        ended = rows(scaled, "SELECT max(lease_until) FROM delivery")[0][0]
+        ended = rows(scaled.engine, "SELECT max(lease_until) FROM delivery")[0][0]
         wait_for(lambda: clock_ms() > ended + 6000)  # three leases later
         in_topic, counted = published(scaled), attempts(scaled)
         waiting = operated(broker, scaled, "lag")[SUNDERLAND]
         with working(scaled.state):
-            drain(scaled.state, timeout_s=DRAIN_S)
+            drain(scaled.engine, timeout_s=DRAIN_S)
 
     assert in_topic <= 8
     assert counted == {0}
@@ -141,7 +136,7 @@ def test_while_no_worker_comes_the_topic_stays_small_and_nothing_is_used_up(
     assert 0 < waiting["behind"] <= 8
     assert len(scaled.dropped) == 12
     assert attempts(scaled) == {1}
-    verdict = judge(scaled.state, sender, scaled.drops)
+    verdict = judge(scaled.engine, sender, scaled.drops)
     assert verdict.clean, verdict
 
 
@@ -161,11 +156,11 @@ def test_a_topic_that_lost_its_records_is_filled_again_from_the_outbox(
         gone = admin.delete_records([TopicPartition(topic(scaled), n, -1) for n in (0, 1)])
         assert [one.result() is not None for one in gone.values()] == [True, True]
         with working(scaled.state):
-            drain(scaled.state, timeout_s=DRAIN_S)
+            drain(scaled.engine, timeout_s=DRAIN_S)
 
     assert len(scaled.dropped) == 5
     assert attempts(scaled) == {1}
-    verdict = judge(scaled.state, sender, scaled.drops)
+    verdict = judge(scaled.engine, sender, scaled.drops)
     assert verdict.clean, verdict
 
 
@@ -182,7 +177,7 @@ def test_a_paused_route_is_paused_for_the_worker_too(
             wait_for(lambda: lag(scaled) == 0)
             before = len(scaled.dropped), attempts(scaled)
             change(broker, scaled, "resume")
-            drain(scaled.state, timeout_s=DRAIN_S)
+            drain(scaled.engine, timeout_s=DRAIN_S)
 
     assert before == (0, {0})
     assert len(scaled.dropped) == 3
@@ -211,11 +206,11 @@ def test_while_too_few_nodes_are_there_messages_are_taken_and_wait(
             wait_for(lambda: client.get(ready).json()["checks"].get("kafka") == "failed")
             answered = client.get(ready)
         kafka.heal()
-        drain(scaled.state, timeout_s=DRAIN_S)
+        drain(scaled.engine, timeout_s=DRAIN_S)
 
     assert (answered.status_code, len(sender.acknowledged)) == (200, 3)
     assert len(scaled.dropped) == 3
-    verdict = judge(scaled.state, sender, scaled.drops)
+    verdict = judge(scaled.engine, sender, scaled.drops)
     assert verdict.clean, verdict
 
 
@@ -239,14 +234,14 @@ async def test_a_zombie_worker_is_fenced_and_its_delivery_recorded_once(
                 await system.came.wait()
             zombie.signal(signal.SIGSTOP)
             with working(scaled.state) as successor:
-                await asyncio.to_thread(drain, scaled.state, timeout_s=DRAIN_S)
-                settled = rows(scaled, "SELECT state, attempts, delivered_at FROM delivery")
+                await asyncio.to_thread(drain, scaled.engine, timeout_s=DRAIN_S)
+                settled = rows(scaled.engine, "SELECT state, attempts, delivered_at FROM delivery")
                 held.set()
                 zombie.signal(signal.SIGCONT)
                 # It is fenced, and then goes on as one of two.
                 again = scaled.sender(6)
                 assert await asyncio.to_thread(again.send_pending, broker.port)
-                await asyncio.to_thread(drain, scaled.state, timeout_s=DRAIN_S)
+                await asyncio.to_thread(drain, scaled.engine, timeout_s=DRAIN_S)
                 alive = [zombie.process.poll(), successor.process.poll()]
 
     assert settled[0][:2] == ("delivered", 2)
@@ -255,9 +250,11 @@ async def test_a_zombie_worker_is_fenced_and_its_delivery_recorded_once(
     assert [one.header("Fame-Attempt") for one in first] == ["1", "2"]
     assert len({one.header("Fame-Delivery-Id") for one in first}) == 1
     assert len(system.asked) == 2 + 6
-    counted = rows(scaled, "SELECT message, count(*) FROM evidence WHERE level = 'L2' GROUP BY 1")
+    counted = rows(
+        scaled.engine, "SELECT message, count(*) FROM evidence WHERE level = 'L2' GROUP BY 1"
+    )
     assert [count for _, count in counted] == [1] * 7
-    assert settled[0] in rows(scaled, "SELECT state, attempts, delivered_at FROM delivery")
+    assert settled[0] in rows(scaled.engine, "SELECT state, attempts, delivered_at FROM delivery")
 
 
 def recipient_tls(state: Path) -> ssl.SSLContext:
@@ -275,3 +272,32 @@ def by_webhook(scaled: Scaled, system: Sink) -> None:
     assert drop in text
     route = f'adapter = "webhook"\nsettings = {{ url = "{system.url}" }}'
     agency.write_text(text.replace(drop, route), encoding="utf-8")
+
+
+def test_an_answer_that_is_lost_doubles_a_record_and_no_delivery(
+    sandbox: Path, tmp_path: Path, kafka: KafkaCluster
+) -> None:
+    kafka.breakable()
+    scaled = make_scaled(sandbox, tmp_path, make_world(kafka), bootstrap=kafka.way_bootstrap)
+    first, second = (
+        Sender(scaled.state, FLOW.sender, {one: body})
+        for one, body in scaled.sender(2).messages.items()
+    )
+    with LossyWay(kafka.ways).open() as way, running(scaled.state) as broker:
+        assert first.send_pending(broker.port)
+        wait_for(lambda: published(scaled) == 1)  # it has a connection now
+        way.losing.set()
+        assert second.send_pending(broker.port)
+        wait_for(lambda: published(scaled) == 2)
+        wait_for(lambda: b"record_not_sent" in (scaled.state / "broker.log").read_bytes())
+        way.losing.clear()
+        wait_for(lambda: published(scaled) >= 3 + 1)  # the first one's lease has ended, too
+        with working(scaled.state, FAME_KAFKA__BOOTSTRAP=kafka.access.bootstrap):
+            drain(scaled.engine, timeout_s=DRAIN_S)
+            wait_for(lambda: lag(scaled) == 0)
+
+    assert len(scaled.dropped) == 2
+    assert attempts(scaled) == {1}
+    for sender in (first, second):
+        assert judge(scaled.engine, sender, scaled.drops).lost == ()
+        assert len(sender.acknowledged) == 1

@@ -30,6 +30,7 @@ START_S = 60.0
 ADMIN = "admin"
 NODE = "node"  # the certificate holder's name of every node
 NODES = (1, 2, 3)
+SCRAM_LOGIN = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
 # A small heap, and a compiler that does not try hard: these processes live for a minute.
 JVM = ("-Xmx192m", "-Xms64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
 
@@ -52,6 +53,8 @@ class Ports:
     mutual: int
     internal: int
     controller: int
+    roundabout: int  # as scram, for clients that come by way of the port below
+    way: int  # nobody listens here but a test's `LossyWay`
 
 
 @dataclass(slots=True)
@@ -60,6 +63,8 @@ class KafkaCluster:
 
     access: Access
     mutual_bootstrap: str = ""
+    way_bootstrap: str = ""
+    ways: dict[int, int] = field(default_factory=dict)  # to the port that each leads to
     authority: Authority | None = None
     nodes: dict[int, Child] = field(default_factory=dict)
     commands: dict[int, list[str]] = field(default_factory=dict)
@@ -144,8 +149,8 @@ def start_cluster(directory: Path) -> KafkaCluster:
     leaf = authority.issue(NODE)
     keystore = directory / "node.pem"
     keystore.write_bytes(leaf.key.read_bytes() + leaf.certificate.read_bytes())
-    taken = free_ports(4 * len(NODES))
-    ports = {node: Ports(*taken[4 * (node - 1) :][:4]) for node in NODES}
+    taken = free_ports(6 * len(NODES))
+    ports = {node: Ports(*taken[6 * (node - 1) :][:6]) for node in NODES}
     password = secrets.token_urlsafe(16)
     cluster = KafkaCluster(
         Access(
@@ -155,6 +160,8 @@ def start_cluster(directory: Path) -> KafkaCluster:
             password,
         ),
         ",".join(f"127.0.0.1:{ports[node].mutual}" for node in NODES),
+        ",".join(f"127.0.0.1:{ports[node].way}" for node in NODES),
+        {ports[node].way: ports[node].roundabout for node in NODES},
         authority,
     )
     for node in NODES:
@@ -236,20 +243,24 @@ def _properties(node: int, ports: dict[int, Ports], directory: Path, ca_file: Pa
     voters = ",".join(f"{n}@127.0.0.1:{ports[n].controller}" for n in NODES)
     clients = f"SCRAM://127.0.0.1:{mine.scram},MUTUAL://127.0.0.1:{mine.mutual}"
     served = f"{clients},INTERNAL://127.0.0.1:{mine.internal}"
+    roundabout = "ROUNDABOUT://127.0.0.1"
     settings = {
         "process.roles": "broker,controller",
         "node.id": node,
         "controller.quorum.voters": voters,
-        "listeners": f"{served},CONTROLLER://127.0.0.1:{mine.controller}",
-        "advertised.listeners": served,
+        "listeners": (
+            f"{served},{roundabout}:{mine.roundabout},CONTROLLER://127.0.0.1:{mine.controller}"
+        ),
+        "advertised.listeners": f"{served},{roundabout}:{mine.way}",
         "controller.listener.names": "CONTROLLER",
         "inter.broker.listener.name": "INTERNAL",
-        "listener.security.protocol.map": ("SCRAM:SASL_SSL,MUTUAL:SSL,INTERNAL:SSL,CONTROLLER:SSL"),
+        "listener.security.protocol.map": (
+            "SCRAM:SASL_SSL,ROUNDABOUT:SASL_SSL,MUTUAL:SSL,INTERNAL:SSL,CONTROLLER:SSL"
+        ),
         "log.dirs": directory / f"data{node}",
         "sasl.enabled.mechanisms": "SCRAM-SHA-512",
-        "listener.name.scram.scram-sha-512.sasl.jaas.config": (
-            "org.apache.kafka.common.security.scram.ScramLoginModule required;"
-        ),
+        "listener.name.scram.scram-sha-512.sasl.jaas.config": SCRAM_LOGIN,
+        "listener.name.roundabout.scram-sha-512.sasl.jaas.config": SCRAM_LOGIN,
         "ssl.keystore.type": "PEM",
         "ssl.keystore.location": directory / "node.pem",
         "ssl.truststore.type": "PEM",
