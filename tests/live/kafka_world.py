@@ -183,10 +183,10 @@ def administer(access: Access) -> ClusterAdmin:
     )
 
 
-def make_world(cluster: KafkaCluster) -> World:
+def make_world(cluster: KafkaCluster, written: str = TOPICS) -> World:
     """Put topics of their own on the cluster, so that tests do not see each other's."""
     admin = administer(cluster.access)
-    topics = parse_topics(TOPICS.format(prefix=f"fame.t{uuid.uuid4().hex[:8]}."))
+    topics = parse_topics(written.format(prefix=f"fame.t{uuid.uuid4().hex[:8]}."))
     lacking = set(topics.principals) - admin.users()
     if lacking:
         admin.set_passwords(dict.fromkeys(lacking, PASSWORD))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from tests.live.checks import Verdict, judge, mark_of
 from tests.live.history import Ban, History, Kind
 from tests.live.sinks import Reader, Readers, Webhook
-from tests.live.sizes import REVOKED_WITHIN_S, SETTLED_S, Size, push_to, put_status
+from tests.live.sizes import REVOKED_WITHIN_S, Size, push_to, put_status
 from tests.live.workload import (
     COLLECTED,
     LINES,
@@ -23,9 +23,9 @@ from tests.live.workload import (
     Stream,
 )
 
-# By how far the path is passed often: K13, K14 and K18 have no place in the embedded size.
-EMBEDDED = (*(f"K{n}" for n in range(1, 13)), "K15", "K16", "K17")
 SUBJECTS = 2
+ACTS = ("kill", "point", "pause", "disturb", "down", "up")
+WEIGHTS = (50, 25, 10, 10, 5, 5)
 STOPPABLE = ("hylton-school", COLLECTED, PUSHED)
 
 
@@ -66,6 +66,7 @@ class Stage:
     calls: Calls = field(default_factory=Calls)
     bans: list[Ban] = field(default_factory=list)
     acts: Counter[str] = field(default_factory=Counter)
+    clients: list[Stream] = field(default_factory=list)
 
     def kill(self) -> None:
         """Kill a process of the size and start it again."""
@@ -78,15 +79,14 @@ class Stage:
 
         It stays down, or is killed: whoever asked starts it again.
         """
-        self.size.stop()
-        self.size.start(crash=f"{point}:{nth}")
+        self.size.rig(point, nth)
         until = time.monotonic() + within_s
         while not self.size.died() and time.monotonic() < until:
             time.sleep(0.02)
         died = self.size.died()
         self.acts["kills"] += 1  # at the point, or here
         self.acts[f"kill {point}" if died else f"{point} not reached"] += 1
-        self.size.stop()
+        self.size.unrig()
         return died
 
     @contextmanager
@@ -134,7 +134,7 @@ def staged(
     *,
     subjects: int = SUBJECTS,
     pause_s: float = 0.0,
-    settle_s: float = SETTLED_S,
+    settle_s: float = 0.0,
 ) -> Iterator[Stage]:
     """Raise the curtain: recipients listen, the size runs, clients send until it is enough.
 
@@ -151,19 +151,15 @@ def staged(
         stack.callback(size.stop)
         size.start()
         stack.enter_context(Readers(readers))
-        threads = [
-            threading.Thread(target=stream.run, daemon=True)
-            for stream in stage.streams(subjects, pause_s)
-        ]
+        stage.clients = stage.streams(subjects, pause_s)
+        threads = [threading.Thread(target=one.run, daemon=True) for one in stage.clients]
         for thread in threads:
             thread.start()
         stack.callback(stage.calls.off.set)
         yield stage
-        if size.died() or not size.ports():
-            size.stop()
-            size.start()
+        size.start()
         stage.calls.enough.set()
-        until = time.monotonic() + settle_s
+        until = time.monotonic() + (settle_s or size.settle_s)
         for thread in threads:
             thread.join(max(0.1, until - time.monotonic()))
         while not size.idle() and time.monotonic() < until:
@@ -179,19 +175,22 @@ def finish(stage: Stage, seed: int) -> Played:
     return Played(seed, history, judge(history), stage.acts)
 
 
-def nemesis(stage: Stage, kills: int, points: tuple[str, ...] = EMBEDDED) -> None:
+def nemesis(stage: Stage, kills: int) -> None:
     """Hurt the size until it was killed ``kills`` times, at moments and points of chance."""
     chance = stage.chance
     while stage.acts["kills"] < kills:
         time.sleep(chance.uniform(0.05, 0.6))
-        match chance.choices(("kill", "point", "pause", "down", "up"), (50, 25, 10, 10, 5))[0]:
+        match chance.choices(ACTS, WEIGHTS)[0]:
             case "kill":
                 stage.kill()
             case "point":
-                stage.crash_at(chance.choice(points), chance.randint(1, 12), 5.0)
+                stage.crash_at(chance.choice(stage.size.points), chance.randint(1, 12), 5.0)
                 stage.size.start()
             case "pause":
                 stage.acts[f"pause {stage.size.pause(chance, chance.uniform(0.1, 1.5))}"] += 1
+            case "disturb":
+                if done := stage.size.disturb(chance):
+                    stage.acts[done] += 1
             case "down":
                 with stage.stopped(chance.choice(STOPPABLE), down=True):
                     time.sleep(chance.uniform(0.2, 1.0))

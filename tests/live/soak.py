@@ -14,20 +14,36 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.live.play import Played, play
-from tests.live.sizes import Embedded, Size, new_state
+from tests.live.sizes import Embedded, Size, new_state, plain_state
 
 KILLS_EACH = 20
-SIZES: Mapping[str, Callable[[Path], Size]] = {"sqlite": Embedded}
+SIZES = ("sqlite", "scaled")
+Maker = Callable[[Path], Size]
 
 
-def one(name: str, seed: int, kills: int) -> Played:
-    """Play one history against a fresh broker of the size ``name``."""
+@contextmanager
+def sizes(name: str) -> Iterator[Maker]:
+    """Yield what makes a fresh broker of the size ``name`` below a folder."""
+    if name == "sqlite":
+        yield lambda folder: Embedded(new_state(folder))
+        return
+    from tests.live.scaled_size import Services  # takes Java, Kafka and PostgreSQL
+
+    with tempfile.TemporaryDirectory(prefix="fame-services-") as folder:
+        Path(folder).chmod(0o755)  # the database runs as nobody
+        with Services(Path(folder)) as services:
+            yield lambda folder: services.size(plain_state(folder))
+
+
+def one(maker: Maker, seed: int, kills: int) -> Played:
+    """Play one history against a fresh broker."""
     with tempfile.TemporaryDirectory(prefix="fame-soak-") as folder:
-        return play(SIZES[name](new_state(Path(folder))), seed, kills)
+        return play(maker(Path(folder)), seed, kills)
 
 
 def line(totals: Counter[str]) -> str:
@@ -42,12 +58,13 @@ def soak(name: str, seed: int, kills: int) -> bool:
     clean = True
     started = time.monotonic()
     print(f"size {name}, seed {seed}, {kills} kills", flush=True)
-    while totals["kills"] < kills:
-        own = chance.randrange(1 << 32)
-        played = one(name, own, min(KILLS_EACH, kills - totals["kills"]))
-        totals += played.totals()
-        clean &= played.verdict.clean
-        print(f"history {own}: {line(played.totals())}\n{played.verdict}", flush=True)
+    with sizes(name) as maker:
+        while totals["kills"] < kills:
+            own = chance.randrange(1 << 32)
+            played = one(maker, own, min(KILLS_EACH, kills - totals["kills"]))
+            totals += played.totals()
+            clean &= played.verdict.clean
+            print(f"history {own}: {line(played.totals())}\n{played.verdict}", flush=True)
     minutes = (time.monotonic() - started) / 60
     print(f"totals in {minutes:.1f} minutes: {line(totals)}; {'clean' if clean else 'NOT CLEAN'}")
     return clean
@@ -62,7 +79,8 @@ def main() -> int:
     options.add_argument("--history", type=int, help="play the one history of this seed")
     given = options.parse_args()
     if given.history is not None:
-        played = one(given.size, given.history, min(KILLS_EACH, given.kills))
+        with sizes(given.size) as maker:
+            played = one(maker, given.history, min(KILLS_EACH, given.kills))
         print(line(played.totals()), played.verdict, sep="\n")
         return int(not played.verdict.clean)
     return int(not soak(given.size, given.seed, given.kills))

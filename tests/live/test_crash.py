@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.play import EMBEDDED, finish, play, staged
-from tests.live.sizes import Embedded, new_state
+from tests.live.play import finish, play, staged
+from tests.live.sizes import EMBEDDED, Embedded, new_state
 
 RANDOM_KILLS = 2
 

@@ -124,6 +124,10 @@ class Mint:
             )
         return self._keys[agency]
 
+    def use(self, agency: str, key: SigningKey) -> None:
+        """Have ``agency`` sign with another key from now on."""
+        self._keys[agency] = key
+
     def _payload(self, line: Line, subject: int) -> tuple[bytes, bytes, tuple[bytes, ...]]:
         root = etree.fromstring(sample_payload(line.message_type, 3, person_seed=subject))
         mark = secret(self._chance, "Zm")
