@@ -222,7 +222,7 @@ def build(config: BrokerConfig, clock: Clock | None = None) -> BrokerApp:
     directory = Directory(parts.registers)
     key = TokenKey(token_key(config.keys.token_key_file))
     tokens = TokenService(directory, key, config.broker.url, config.http.token_lifetime_s)
-    peers = Peers(directory, tokens, config.http.proxies)
+    peers = Peers(directory, tokens, config.http.proxies, config.http.proxy_fingerprints)
     publish_expiry(parts.registers, parts.metrics)
     api = _api(workers, peers, tokens)
     return BrokerApp(api, _submitting(workers, peers), workers.running)

@@ -106,6 +106,10 @@ class HttpSection(_Section):
         default=(),
         description="networks of TLS proxies whose Client-Cert header (RFC 9440) is believed",
     )
+    proxy_fingerprints: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...] = Field(
+        default=(),
+        description="SHA-256 of the certificates those proxies show; none: the address will do",
+    )
     token_lifetime_s: int = Field(
         default=300, ge=30, le=600, description="how long a bearer token is good"
     )

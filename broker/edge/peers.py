@@ -177,12 +177,23 @@ class Tokens(Protocol):
 
 
 class Peers:
-    """Tells who a request comes from. ``proxies`` may pass on certificates (RFC 9440)."""
+    """Tells who a request comes from. ``proxies`` may pass on certificates (RFC 9440).
 
-    def __init__(self, directory: Directory, tokens: Tokens, proxies: Iterable[str] = ()) -> None:
+    With ``fingerprints`` a proxy must show one of these certificates, too: an address alone
+    is whoever gets hold of it.
+    """
+
+    def __init__(
+        self,
+        directory: Directory,
+        tokens: Tokens,
+        proxies: Iterable[str] = (),
+        fingerprints: Iterable[str] = (),
+    ) -> None:
         self._directory = directory
         self._tokens = tokens
         self._proxies: tuple[Network, ...] = tuple(map(ipaddress.ip_network, proxies))
+        self._fingerprints = frozenset(fingerprints)
 
     def identify(self, scope: Scope, now: datetime) -> Peer:
         """Return the peer of a request.
@@ -205,16 +216,19 @@ class Peers:
 
     def certificate(self, scope: Scope) -> Certificate | None:
         """Return the client certificate of the connection, or the one a proxy vouches for."""
-        if self._proxies and self._from_proxy(scope):
+        chain = scope.get("extensions", {}).get("tls", {}).get("client_cert_chain")
+        own = _read(chain[0]) if chain else None
+        if self._proxies and self._from_proxy(scope, own):
             # Behind a proxy the connection's own certificate is the proxy's: never a peer's.
             passed_on = _only(scope, b"client-cert")
             return None if passed_on is None else _passed_on(passed_on)
-        chain = scope.get("extensions", {}).get("tls", {}).get("client_cert_chain")
-        return _read(chain[0]) if chain else None
+        return own
 
-    def _from_proxy(self, scope: Scope) -> bool:
+    def _from_proxy(self, scope: Scope, own: Certificate | None) -> bool:
         client = scope.get("client")
         if client is None:
+            return False
+        if self._fingerprints and (own is None or own.fingerprint not in self._fingerprints):
             return False
         address = ipaddress.ip_address(client[0])
         return any(address in network for network in self._proxies)

@@ -1,5 +1,6 @@
 """Client certificates over real TLS, and what becomes of a request head without an end."""
 
+import base64
 import socket
 import ssl
 from collections.abc import Iterator
@@ -234,6 +235,29 @@ def test_a_certificate_that_is_not_registered_is_nobody(world: World) -> None:
 
 def test_no_certificate_and_no_token_is_nobody(world: World) -> None:
     assert "neither" in str(identified(directory(world.school.fingerprint), scope()))
+
+
+def test_a_proxy_shows_its_certificate_where_that_is_asked_for(world: World) -> None:
+    passed_on = b":" + base64.b64encode(world.school.x509.public_bytes(Encoding.DER)) + b":"
+    proxy = world.authority.issue("proxy")
+    peers = Peers(
+        directory(world.school.fingerprint),
+        NoTokens(),
+        ["10.0.0.0/8"],
+        [proxy.fingerprint],
+    )
+
+    def told(leaf: Leaf | None, client: str) -> Peer | str:
+        given = scope(leaf, ((b"client-cert", passed_on),), client)
+        try:
+            return peers.identify(given, NOW)
+        except Rejection as error:
+            return error.detail
+
+    assert isinstance(told(proxy, "10.0.0.1"), Peer)
+    assert "neither" in str(told(None, "10.0.0.1"))
+    assert "not registered" in str(told(world.stranger, "10.0.0.1"))
+    assert "not registered" in str(told(proxy, "192.0.2.1"))
 
 
 @pytest.mark.parametrize("at", [NOT_BEFORE - timedelta(seconds=1), NOT_AFTER])
