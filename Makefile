@@ -42,6 +42,7 @@ soak: .venv/.ready-dev  ## kill brokers at random for long; SEED=, KILLS=, SIZE=
 lock: .venv/.ready-dev  ## pin the dependencies anew, with hashes
 	@$(LOCK) --upgrade --extra build --output-file requirements.lock
 	@$(LOCK) --upgrade --all-extras --output-file requirements-dev.lock
+	@$(LOCK) --upgrade --extra build --extra kafka --extra kafka-admin --extra postgres --output-file deploy/requirements.lock
 
 clean:  ## remove the environment, caches and the demo's state
 	rm -rf .venv .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist fame-demo

@@ -5,6 +5,7 @@ import shutil
 import ssl
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,8 +85,14 @@ def environment(folder: Path, state: Path, proxy: Path, port: int, nodes: list[i
 
 @pytest.fixture(scope="module")
 def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    with standing(tmp_path_factory.mktemp("haproxy")) as made:
+        yield made
+
+
+@contextmanager
+def standing(folder: Path) -> Iterator[Front]:
+    """Start two nodes and the proxy before them; end them all."""
     haproxy = require("haproxy")
-    folder = tmp_path_factory.mktemp("haproxy")
     authority = Authority(folder, "proxies")
     leaf = authority.issue("proxy")
     proxy = combined(leaf, folder / "proxy.pem")
@@ -213,8 +220,8 @@ def test_what_is_for_operators_is_not_served_to_peers(front: Front) -> None:
         assert direct.get("/metrics").status_code == 200
 
 
-def test_a_node_that_dies_is_not_noticed_by_senders(front: Front) -> None:
-    with front.client(SENDER) as client:
+def test_a_node_that_dies_is_not_noticed_by_senders(tmp_path: Path) -> None:
+    with standing(tmp_path) as front, front.client(SENDER) as client:
         bodies = iter(front.envelopes(6))
         client.post("/messages", content=next(bodies))
         front.nodes[1].kill()
