@@ -21,15 +21,19 @@ from broker.core.agency import (
     encryption_key,
     registered_key,
 )
+from broker.core.clocks import parse_clocks
 from broker.core.gateway import Gateway, parse_gateway
 from broker.core.identity import AGENCY_ID, AgencyId
 from broker.core.protocol import Purpose, Register, compile_register
 from broker.core.sharing import SharingProtocol, Vocabulary, parse_protocol
 from broker.core.table import Mistake, Table
+from broker.core.workdays import UNKNOWN, parse_calendar
 
 GATEWAYS = "gateways.toml"
 PURPOSES = "purposes.toml"
 LISTS = "code-lists.toml"
+CLOCKS = "clocks.toml"
+HOLIDAYS = "bank-holidays.toml"
 AGENCIES = "agencies"
 SHARING = "sharing"
 STATES = frozenset({"active", "suspended", "left"})
@@ -50,7 +54,8 @@ def build_register(files: Files, blobs: Mapping[str, bytes], keysets: Keysets) -
     agencies = _agencies(files, blobs, keysets, lists)
     gateways = _gateways(_file(files, GATEWAYS), frozenset(purposes), lists)
     types = {name: agency.type for name, agency in agencies.items()}
-    vocabulary = Vocabulary(types, gateways, frozenset(purposes), lists)
+    clocks = parse_clocks(_file(files, CLOCKS)) if CLOCKS in files else {}
+    vocabulary = Vocabulary(types, gateways, frozenset(purposes), lists, clocks)
     return compile_register(
         agencies=agencies,
         gateways=gateways,
@@ -58,6 +63,7 @@ def build_register(files: Files, blobs: Mapping[str, bytes], keysets: Keysets) -
         lists=lists,
         protocols=_protocols(files, vocabulary),
         digest=digest_of(files, blobs),
+        calendar=parse_calendar(_file(files, HOLIDAYS)) if HOLIDAYS in files else UNKNOWN,
     )
 
 

@@ -12,6 +12,7 @@ from datetime import datetime
 
 from broker.core.agency import Agency
 from broker.core.clause import Clause, Pair
+from broker.core.clocks import ClockRule
 from broker.core.gateway import Gateway, selectors
 from broker.core.identity import AgencyId
 from broker.core.local import narrowed_locally
@@ -19,6 +20,7 @@ from broker.core.message import Address
 from broker.core.outcome import Permitted
 from broker.core.sharing import Flow, SharingProtocol
 from broker.core.table import Mistake
+from broker.core.workdays import UNKNOWN, Calendar
 
 __all__ = [
     "Clause",
@@ -60,12 +62,19 @@ class Register:
     types_between: Mapping[tuple[AgencyId, AgencyId], frozenset[str]]
     reach: Mapping[tuple[AgencyId, str], tuple[AgencyId, ...]]  # sender, type: to whom it may go
     serving: Mapping[tuple[str | None, str | None], tuple[AgencyId, ...]]  # agency type, area
+    calendar: Calendar = UNKNOWN
 
     def clauses(
         self, sender: AgencyId, recipient: AgencyId, message_type: str
     ) -> tuple[Clause, ...]:
         """Return the clauses on this type in this direction, in their fixed order."""
         return self.index.get((sender, recipient, message_type), ())
+
+    def clocks(self, reference: str, clause: str) -> tuple[ClockRule, ...]:
+        """Return the clocks that start when a message passes under ``clause``."""
+        protocol = self.protocols.get(reference)
+        flows = () if protocol is None else protocol.flows
+        return next((flow.clocks for flow in flows if flow.flow_id == clause), ())
 
     def resolve(self, address: Address) -> tuple[AgencyId, ...]:
         """Return the agencies that ``address`` stands for.
@@ -86,6 +95,7 @@ def compile_register(  # noqa: PLR0913 - the parts of a register
     lists: Mapping[str, frozenset[str]],
     protocols: Iterable[SharingProtocol],
     digest: str,
+    calendar: Calendar = UNKNOWN,
 ) -> Register:
     """Return the register of these parts.
 
@@ -117,6 +127,7 @@ def compile_register(  # noqa: PLR0913 - the parts of a register
         types_between=_types_between(index),
         reach=_reach(index),
         serving=_serving(agencies),
+        calendar=calendar,
     )
 
 

@@ -6,9 +6,10 @@ Tier 3 is a local flow, by which some parties of one narrow it between them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
+from broker.core.clocks import ClockRule
 from broker.core.gateway import Gateway
 from broker.core.identity import AgencyId
 from broker.core.outcome import FieldRule
@@ -41,6 +42,7 @@ class Vocabulary:
     gateways: Mapping[str, Gateway]
     purposes: frozenset[str]
     lists: Mapping[str, frozenset[str]]
+    clocks: Mapping[str, ClockRule] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,7 @@ class Flow:
     practitioner: PractitionerRule | None
     refuses_shielded: bool  # otherwise address and location are removed for a shielded person
     method: Mapping[str, str]
+    clocks: tuple[ClockRule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +339,9 @@ def _flow(
         practitioner=_practitioner(table),
         refuses_shielded=table.choice("shielded", {"STRIP", "REFUSE"}, "STRIP") == "REFUSE",
         method={key: table.text(key) for key in _METHOD},
+        clocks=tuple(
+            vocabulary.clocks[name] for name in table.choices("clocks", vocabulary.clocks, ())
+        ),
     )
     table.close()
     return flow

@@ -125,6 +125,14 @@ class Table:
             raise self.mistake(key, "write a date such as 2027-03-31, without quotation marks")
         return value
 
+    def days(self, key: str) -> tuple[date, ...]:
+        """Return a list of calendar days."""
+        value = self._value(key, None)
+        good = isinstance(value, list) and all(type(item) is date for item in value)
+        if not good:
+            raise self.mistake(key, "write a list of dates such as [2027-12-27, 2027-12-28]")
+        return tuple(value)  # type: ignore[arg-type]  # a list: checked
+
     def day_begins(self, key: str) -> datetime | None:
         """Return the first instant of an optional day, None when it is not given."""
         return london_midnight(self.day(key)) if self.has(key) else None

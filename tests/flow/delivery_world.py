@@ -129,6 +129,7 @@ def register() -> Register:
         lists=plain.lists,
         protocols=plain.protocols.values(),
         digest=plain.digest,
+        calendar=plain.calendar,
     )
 
 
@@ -169,6 +170,7 @@ class Registers:
             lists=now.lists,
             protocols=now.protocols.values() if protocols is None else protocols,
             digest=f"{int(now.digest, 16) ^ 1:064x}",
+            calendar=now.calendar,
         )
 
 
