@@ -29,12 +29,13 @@ from broker.core.recorded import Records
 from broker.core.schema import SchemaSet
 from broker.core.signature import ProfileVerifier, Verifier
 from broker.core.signature_signxml import SignxmlVerifier
-from broker.core.signing import SigningKey, sign_canonical
+from broker.core.signing import sign_canonical
 from broker.edge import telemetry
 from broker.edge.admission import Admission, Quotas
 from broker.edge.answers import Answers
 from broker.edge.attempts import Attempts, Patience
 from broker.edge.backlog import publisher
+from broker.edge.clock_keeping import ClockKeeper
 from broker.edge.collecting import Collector
 from broker.edge.consent_notices import Notices
 from broker.edge.consent_service import ConsentService
@@ -56,6 +57,7 @@ from broker.edge.registers import RegisterHolder
 from broker.edge.reports import Reporter
 from broker.edge.route_service import RouteService
 from broker.edge.routes.callers import Callers
+from broker.edge.routes.clocks import clock_routes
 from broker.edge.routes.consents import consent_routes
 from broker.edge.routes.mailbox import mailbox_routes
 from broker.edge.routes.messages import message_routes
@@ -79,7 +81,6 @@ if TYPE_CHECKING:
 BODIES_BYTES_MAX = 256 * 1024 * 1024  # of submissions in flight, together
 LANE_MAX = 64  # dispatches that wait for one recipient's worker
 KEEP_ALIVE_S = 75  # longer than most proxies keep theirs, so that they close first
-_SALT_DOMAIN = b"fame:salt:1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,9 @@ def load_parts(
     """
     broker = AgencyId(config.broker.id)
     key = receipt_key(config.keys.receipt_key_file, config.keys.receipt_cert_file)
-    issuer = Issuer(broker, partial(_signed, key), sandbox=config.broker.sandbox)
+    issuer = Issuer(
+        broker, lambda canonical: sign_canonical(canonical, key), sandbox=config.broker.sandbox
+    )
     ring = KeyRing.load(config.keys.kek_file)
     pseudonym = read_key(config.keys.pseudonym_file)
     schemas = load_schemas(config.registers.schemas_dir)
@@ -129,7 +132,7 @@ def load_parts(
         limits=config.limits.limits(),
         schemas=schemas,
         registers=registers,
-        secrets=Secrets(key, pseudonym, hmac.digest(pseudonym, _SALT_DOMAIN, hashlib.sha256)),
+        secrets=Secrets(key, pseudonym, hmac.digest(pseudonym, b"fame:salt:1", hashlib.sha256)),
         ring=ring,
         issuer=issuer,
         consents=ConsentRegister(store),
@@ -175,6 +178,7 @@ class Workers:
     watch: RegisterWatch
     ways: Ways
     kafka: "KafkaOutgoing | None"
+    keeper: ClockKeeper
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -188,10 +192,11 @@ class Workers:
             store.on_commit(self.answers.committed)
             if self.kafka is not None:
                 stack.push_async_callback(self.kafka.aclose)
-                measuring = asyncio.create_task(self.kafka.watch(config.kafka.watch_s))
-                stack.push_async_callback(_ended, measuring)
+                looking = asyncio.create_task(self.kafka.watch(config.kafka.watch_s))
+                stack.push_async_callback(_ended, looking)
             await self.delivery.start()
             stack.push_async_callback(self.delivery.stop, float(config.http.shutdown_s))
+            stack.push_async_callback(_ended, asyncio.create_task(self.keeper.run()))
             if config.registers.reload_s:
                 looking = asyncio.create_task(self.watch.run(config.registers.reload_s))
                 stack.push_async_callback(_ended, looking)
@@ -218,6 +223,7 @@ def build(config: BrokerConfig, clock: Clock | None = None) -> BrokerApp:
         examine=ThreadPoolExecutor(config.http.examine_threads, "examine"),
         watch=RegisterWatch(parts.registers, config.registers.protocols_dir),
         ways=ways,
+        keeper=ClockKeeper(parts.store, parts.registers, parts.clock),
     )
     directory = Directory(parts.registers)
     key = TokenKey(token_key(config.keys.token_key_file))
@@ -295,6 +301,7 @@ def _api(workers: Workers, peers: Peers, tokens: TokenService) -> FastAPI:
         route_routes(_route_service(workers)),
         consent_routes(consents),
         override_routes(consents.overrides),
+        clock_routes(workers.keeper),
         token_routes(tokens, peers, parts.store, parts.clock, parts.metrics),
         system_routes(
             about,
@@ -430,10 +437,6 @@ def _intake(parts: Parts, threads: ThreadPoolExecutor) -> Intake:
 
 def _verifier(signature: SignatureSection) -> Verifier:
     return SignxmlVerifier() if signature.verifier == "signxml" else ProfileVerifier()
-
-
-def _signed(key: SigningKey, canonical: bytes) -> bytes:
-    return sign_canonical(canonical, key)
 
 
 def _checks(parts: Parts) -> dict[str, Check]:

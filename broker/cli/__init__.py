@@ -32,6 +32,7 @@ NOUNS = {
     "consent": ("consent", "what people said of sharing about them: record, withdraw, show"),
     "route": ("route", "routes to agencies: list, pause, resume, lag"),
     "override": ("override", "decisions to share without consent: list, review, rate"),
+    "clock": ("clock", "statutory clocks: what is due and overdue, and the figures"),
     "sample": ("sample", "synthetic messages: make, tamper, storm"),
     "bench": ("bench", "measure this machine with a broker of its own, briefly"),
     "reasons": ("reasons", "every code the broker gives, with cause and cure"),

@@ -8,6 +8,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import typer
@@ -23,6 +24,7 @@ GREEN, AMBER, RED = "green", "amber", "red"
 # The first SQLite in which two connections cannot lose a commit when a log is reset.
 SQLITE_SOUND = (3, 51, 3)
 KEY_MODE = 0o077  # nobody but the owner
+CALENDAR_AHEAD = timedelta(days=90)  # well before a clock runs into a year not known
 CLOCK_EPOCH = 1_760_000_000  # October 2025: an earlier clock is certainly wrong
 CONNECT_S = 0.5
 
@@ -147,9 +149,19 @@ def register(config: BrokerConfig) -> Iterator[Finding]:
     state = GREEN if agencies else AMBER
     step = "" if agencies else "register agencies in protocols/agencies/"
     yield Finding(state, "register", f"{agencies} agencies, digest {loaded.digest[:16]}", step)
+    yield _calendar(loaded.calendar.years)
     for name in held.changed:
         words = f"{name} says something else than what was signed, which stays in force"
         yield Finding(AMBER, "register", words, "fame protocol sign a later version")
+
+
+def _calendar(years: frozenset[int]) -> Finding:
+    """Bank holidays are known as far ahead as a clock that starts now can run."""
+    wanted = (now() + CALENDAR_AHEAD).year
+    if wanted in years:
+        return Finding(GREEN, "calendar", f"bank holidays are known to the end of {max(years)}")
+    words = f"the bank holidays of {wanted} are not known: only weekends will be left out"
+    return Finding(AMBER, "calendar", words, "add the year to protocols/bank-holidays.toml")
 
 
 def schemas(config: BrokerConfig) -> Iterator[Finding]:

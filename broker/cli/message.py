@@ -10,12 +10,13 @@ from lxml import etree
 
 from broker.cli.client import ask, client
 from broker.cli.envelopes import signing_key, system_of
-from broker.cli.failure import EXIT_USAGE, Failure
+from broker.cli.failure import EXIT_CHECK, EXIT_USAGE, Failure
 from broker.cli.home import (
     AgencyOption,
     Config,
     DryRun,
     Json,
+    now,
     print_json,
     print_rows,
     read_input,
@@ -24,8 +25,10 @@ from broker.cli.home import (
 from broker.cli.operator import BROKER, dead_letters, replay_delivery
 from broker.cli.sample import new_header
 from broker.cli.views import show_message, show_receipt, timeline
-from broker.core.envelope import ENVELOPE, parse
-from broker.core.signature import SIGNATURE
+from broker.core.agency import registered_key
+from broker.core.envelope import ENVELOPE, PAYLOAD, parse
+from broker.core.reduced_check import check_against, check_reduced
+from broker.core.signature import SIGNATURE, verify_root
 from broker.core.signing import build_envelope, sign_envelope
 
 app = typer.Typer(rich_markup_mode=None)
@@ -145,6 +148,61 @@ def trace(
         print_json([asdict(step) for step in steps])
         return
     print_rows(("at", "who", "step"), [(step.at, step.who, step.words) for step in steps])
+
+
+Certificate = Annotated[Path, typer.Option(help="Certificate in PEM of whoever signed it.")]
+
+
+@app.command("check-reduced")
+def check_reduced_envelope(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="The reduced envelope.")],
+    broker_certificate: Certificate,
+    original: Annotated[
+        Path | None, typer.Option(help="The sender's envelope, if there is a dispute.")
+    ] = None,
+    sender_certificate: Annotated[
+        Path | None, typer.Option(help="Certificate in PEM of the original's sender.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check what you were given of a message: signed by the broker, each value as committed to.
+
+    Works without a broker. With the original, each value is as its sender signed it, too.
+    """
+    if (original is None) != (sender_certificate is None):
+        raise Failure("--original and --sender-certificate go together", EXIT_USAGE)
+    content = read_input(source)
+    _signed_by(content, broker_certificate)
+    root = parse(content)
+    found = check_reduced(root)
+    faults = found.faults
+    if original is not None and sender_certificate is not None:
+        sent = read_input(original)
+        digest = _signed_by(sent, sender_certificate)
+        payload = parse(sent).find(f"{PAYLOAD}/*")
+        assert payload is not None  # what has a signature of the profile is an envelope
+        faults += check_against(root, payload, digest)
+    if as_json:
+        print_json(asdict(found) | {"faults": faults})
+    else:
+        print(f"original   {found.original_digest}")
+        print(f"proven     {len(found.proven)} values")
+        for path, action in found.withheld:
+            print(f"withheld   {path} ({action.lower()})")
+    if faults:
+        rows = {"where": str(source), "why": "; ".join(faults), "try": "ask the broker's operator"}
+        raise Failure("Not all of it can be relied on", EXIT_CHECK, rows)
+
+
+def _signed_by(content: bytes, certificate: Path) -> str:
+    """Return the digest, in hex, of what the holder of ``certificate`` signed."""
+    try:
+        key = registered_key(read_input(certificate))
+    except ValueError as error:
+        raise Failure(
+            "That is not a certificate", EXIT_USAGE, {"where": str(certificate)}
+        ) from error
+    return verify_root(parse(content), [key], now()).digest.hex()
 
 
 @app.command()

@@ -207,6 +207,24 @@ def operator_entry(
     }
 
 
+def clock_entry(
+    clock_id: str, event: str, *, at: datetime, recorded_at: datetime, **facts: str | int | None
+) -> dict[str, object]:
+    """Return the entry of a clock that went on: it is due, overdue, escalated, met or met late.
+
+    ``at`` is when that came to be so, ``recorded_at`` when it was seen; ``facts`` are ids.
+    """
+    return {
+        "v": VERSION,
+        "kind": "clock",
+        "clock": clock_id,
+        "event": event,
+        "at": millis(at),
+        "recorded_at": millis(recorded_at),
+        "facts": facts,
+    }
+
+
 def first_fault(rows: Iterable[tuple[int, object, object]]) -> tuple[int, str] | None:
     """Return the number of the first bad row of ``(sequence, leaf, entry)`` and what is wrong.
 

@@ -63,7 +63,7 @@ class Reducer:
     def _copy(
         self, source: etree._Element, target: etree._Element, plan: Node, prefix: str
     ) -> None:
-        for child, name, step in _steps(source):
+        for child, name, step in steps(source):
             self._element(child, target, plan.child(name), prefix + step)
 
     def _element(
@@ -110,7 +110,7 @@ class Reducer:
         """Commit to every value of an element that is gone, without its salt."""
         if not len(source):
             self._commit(source, path, salted=False, said=said)
-        for child, _, step in _steps(source):
+        for child, _, step in steps(source):
             self._commit_all(child, f"{path}/{step}", said=said)
 
     def _commit(self, source: etree._Element, path: str, *, salted: bool, said: bool) -> None:
@@ -127,7 +127,7 @@ class Reducer:
         self.leaves.append(f"<Leaf><Path>{path}</Path>{shown}<Digest>{digest}</Digest></Leaf>")
 
 
-def _steps(element: etree._Element) -> Iterator[tuple[etree._Element, str, str]]:
+def steps(element: etree._Element) -> Iterator[tuple[etree._Element, str, str]]:
     """Yield each child, its name, and its name with a position where that is repeated."""
     names = [local_name(child) for child in element]
     if len(set(names)) == len(names):

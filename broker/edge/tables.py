@@ -252,3 +252,41 @@ quarantine = Table(  # records of a topic that cannot be used: where they stand,
     Column("code", String(64), nullable=False),
     Column("found_at", BigInteger, nullable=False),
 )
+
+# Clocks that run on messages. What became of them is in the ledger; they can be made from it.
+clock = Table(
+    "clock",
+    metadata,
+    Column("message", String(36), ForeignKey("message.id"), primary_key=True),
+    Column("recipient", String(64), primary_key=True),
+    Column("clock", String(64), primary_key=True),
+    Column("sender", String(64), nullable=False),
+    Column("message_id", String(36), nullable=False),  # the sender's: an answer names it
+    Column("protocol", String(80), nullable=False),  # id@version
+    Column("clause", String(80), nullable=False),
+    Column("stops", Text, nullable=False),  # JSON list: levels and message types
+    Column("state", String(16), nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("due_from", BigInteger, nullable=False),
+    Column("overdue_from", BigInteger, nullable=False),
+    Column("escalated_from", BigInteger),
+    Column("next_at", BigInteger),  # when it goes on by itself; null: never again
+    Column("stopped_at", BigInteger),
+    Column("stopped_by", String(64)),
+    Index("clock_answered", "message_id", "sender"),
+    Index(
+        "clock_next",
+        "next_at",
+        sqlite_where=text("next_at IS NOT NULL"),
+        postgresql_where=text("next_at IS NOT NULL"),
+    ),
+    sqlite_with_rowid=False,
+)
+
+# How far the clocks have read in the ledger: one row, moved only from where it is.
+clock_reader = Table(
+    "clock_reader",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("place", BigInteger, nullable=False),
+)

@@ -81,6 +81,8 @@ SYSTEMS = {
 PURPOSES = {
     "VacancyPublished": "JOBS",
     "Referral": "CP",
+    "ReferralAcknowledgement": "CP",
+    "ReferralOutcome": "CP",
     "YOTCheckRequest": "YJ",
     "YOTCheckResponse": "YJ",
     "NonDeliveryReport": "AUDIT",

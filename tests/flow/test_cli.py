@@ -374,6 +374,19 @@ def test_the_doctor_finds_a_sandbox_well(sandbox: Path, capsys: pytest.CaptureFi
     }  # fmt: skip
 
 
+def test_the_doctor_says_when_the_bank_holidays_run_out(
+    ill: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (ill / "protocols" / "bank-holidays.toml").unlink()
+    capsys.readouterr()
+
+    assert run(["doctor", "--json", "--config", str(ill)]) == 0
+
+    (told,) = [one for one in json.loads(capsys.readouterr().out) if one["what"] == "calendar"]
+    assert told["state"] == "amber"
+    assert "bank-holidays.toml" in told["step"]
+
+
 @pytest.fixture
 def ill(tmp_path: Path) -> Path:
     assert run(["init", str(tmp_path / "ill"), "--sandbox"]) == 0

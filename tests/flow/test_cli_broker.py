@@ -180,6 +180,10 @@ def test_a_storm_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_what_was_given_up_is_for_operators(capsys: pytest.CaptureFixture[str]) -> None:
     assert said(capsys, "dlq", "ls", "--json") == []
+    assert said(capsys, "clock", "ls", "--state", "escalated", "--json") == []
+    assert run(["clock", "ls"]) == 0
+    assert run(["clock", "performance"]) == 0
+    assert run(["clock", "show", "nothing"]) == 1
     assert run(["dlq", "show", "nothing"]) == 1
     assert run(["dlq", "retry", "nothing"]) == 1
     assert run(["dlq", "discard", "nothing", "--why", "duplicate"]) == 1

@@ -431,8 +431,13 @@ def consent_trouble(said: Said, consents: Sequence[Any], now: datetime) -> str |
         ended = one.expires_at is not None and one.expires_at <= now
         kinds = ("GDPR_BASIS", "CONFIDENTIALITY")
         explicit = one.form in ("EXPLICIT_WRITTEN", "EXPLICIT_VERBAL", "EXPLICIT_ELECTRONIC")
-        return one.status == "ACTIVE" and one.kind in kinds and explicit and begun and not ended
+        asked_again = one.review_at <= now
+        if one.status != "ACTIVE" or one.kind not in kinds or not explicit or asked_again:
+            return False
+        return begun and not ended and rightly_given(one)
 
+    # Agreement to a service, or to a record being kept, says nothing of sharing, either way.
+    consents = [one for one in consents if one.kind not in ("SERVICE_AGREEMENT", "RETAIN_18_25")]
     about = [
         one
         for one in consents
@@ -448,6 +453,26 @@ def consent_trouble(said: Said, consents: Sequence[Any], now: datetime) -> str |
     if any(good(one) for one in about):
         return None
     return "CONSENT_SCOPE" if any(good(one) for one in consents) else "NO_CONSENT"
+
+
+def rightly_given(consent: Any) -> bool:
+    """Whether the one who gave it may give it (domain 5.3), at that moment."""
+    who, able = consent.given_by, consent.capacity
+    if able in ("ADULT", "16_17_PRESUMED"):
+        return bool(who == "SUBJECT")
+    if able == "MCA_LACKS":
+        return who in ("ATTORNEY", "DEPUTY")
+    right = {"GILLICK_COMPETENT": "SUBJECT", "GILLICK_NOT_COMPETENT": "PR_HOLDER"}.get(able)
+    looked_at = {
+        "MATURITY",
+        "UNDERSTANDS_ISSUE",
+        "UNDERSTANDS_RISKS",
+        "KNOWS_ALTERNATIVES",
+        "ADVISED",
+    }
+    assessed = consent.assessment
+    thorough = assessed is not None and looked_at <= assessed.factors and assessed.assessor
+    return bool(who == right and thorough and assessed.at <= consent.given_at)
 
 
 def _types(flow: Table) -> set[str]:

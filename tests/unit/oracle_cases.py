@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from xml.sax.saxutils import escape
 
+from broker.core.capacity import Assessment
 from broker.core.consent import Consent
 from broker.core.facts import DecisionFacts
 from broker.core.identity import AgencyId, SubjectRef
@@ -25,6 +26,15 @@ TYPES = {"yot": "YOT", "csc": "LA_CSC", "camhs": "NHS_MH", "charity": "VCS", "po
 PURPOSES = ("YJ", "CP", "JOBS")
 KINDS = ("Check", "Reply")
 MODELS = ("NOT_REQUIRED", "INFORMED_ONLY", "EXPLICIT_REQUIRED", "EXPLICIT_OR_HARM")
+GIVERS = ("SUBJECT", "PR_HOLDER", "CARER_NO_PR", "ATTORNEY", "DEPUTY", "NONE")
+RIGHTLY = (
+    ("SUBJECT", "ADULT"),
+    ("SUBJECT", "16_17_PRESUMED"),
+    ("SUBJECT", "GILLICK_COMPETENT"),
+    ("PR_HOLDER", "GILLICK_NOT_COMPETENT"),
+    ("ATTORNEY", "MCA_LACKS"),
+)
+FACTORS = ("MATURITY", "UNDERSTANDS_ISSUE", "UNDERSTANDS_RISKS", "KNOWS_ALTERNATIVES", "ADVISED")
 FLAGS = ("relevant_authority_115", "pcsc_specified", "health_or_social_care")
 BASE = date(2026, 3, 20)  # near the change of the clocks, which is on 29 March
 EDGES = (timedelta(0), timedelta(milliseconds=1), timedelta(microseconds=1), timedelta(hours=1))
@@ -349,6 +359,7 @@ def _consents(chance: Chance, said: Said, now: datetime) -> tuple[Consent, ...]:
 
     def one(number: int) -> Consent:
         early = now - timedelta(days=30)
+        given_by, capacity = chance.choice(RIGHTLY)
         return replace(
             CONSENT,
             consent_id=f"c-{number}",
@@ -365,9 +376,19 @@ def _consents(chance: Chance, said: Said, now: datetime) -> tuple[Consent, ...]:
             ),
             given_at=_mostly(chance, early, instant()),
             expires_at=_mostly(chance, None, instant(), often=0.6),
+            review_at=_mostly(chance, now + timedelta(days=30), instant()),
+            given_by=_mostly(chance, given_by, *GIVERS),
+            capacity=capacity,
+            assessment=_mostly(chance, _assessment(chance, early), None),
         )
 
     return tuple(one(number) for number in range(chance.choice((0, 1, 1, 1, 2, 3))))
+
+
+def _assessment(chance: Chance, at: datetime) -> Assessment:
+    missed = _mostly(chance, "", *FACTORS)
+    when = at + _mostly(chance, -1, 0, 1) * EDGES[1]
+    return Assessment("SOCIAL_WORKER", when, frozenset(FACTORS) - {missed})
 
 
 # -- the same case in the broker's own terms ---------------------------------------------------

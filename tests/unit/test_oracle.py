@@ -5,17 +5,20 @@
 
 import os
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from broker.core import remedy
 from broker.core.assembly import build_register
+from broker.core.consent import consent_refusal
 from broker.core.decision import decide, decide_facts
 from broker.core.identity import AgencyId
 from broker.core.outcome import Decision, Permitted
 from broker.core.protocol import Register
-from tests.unit.oracle import Oracle, Verdict
+from tests.unit.oracle import Oracle, Said, Verdict, consent_trouble
 from tests.unit.oracle_cases import ELEMENTS, Case, as_facts, as_message, cases
+from tests.unit.policy_world import CONSENT, CSC, NOW
 
 CASES = int(os.environ.get("FAME_ORACLE_CASES", "4000"))  # noqa: TID251 - a knob of the tests
 EACH = 40  # questions to one partnership
@@ -86,6 +89,17 @@ def test_the_decision_agrees_with_the_second_opinion(part: int) -> None:
     met = compare(seeds[part * share : (part + 1) * share])
 
     assert met["PERMITTED"] > share  # the cases are not all refused for one thing
+
+
+def test_who_refused_a_service_did_not_refuse_that_information_is_shared() -> None:
+    """Once the two opinions differed here: the decision had let kinds of consent be mixed."""
+    yes = replace(CONSENT, purposes=frozenset({"YJ"}))
+    no = replace(CONSENT, consent_id="c-2", kind="SERVICE_AGREEMENT", status="REFUSED")
+    said = Said(sender="yot", recipient="csc")
+
+    assert consent_trouble(said, (yes, no), NOW) is None
+    asked = {"purpose": "YJ", "message_type": "Check", "recipient": CSC, "now": NOW}
+    assert consent_refusal((yes, no), **asked) is None  # type: ignore[arg-type]
 
 
 def test_the_generated_cases_meet_every_reason_there_is() -> None:

@@ -1,0 +1,200 @@
+"""Clocks on real messages: started by the ledger, stopped by evidence, run out by time."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from sqlalchemy import select, update
+
+from broker.core.clocks import ClockState
+from broker.core.errors import Rejection
+from broker.core.outcome import Level
+from broker.edge import tables
+from broker.edge.clock_keeping import ClockKeeper
+from broker.edge.intake import Submitted
+from tests.flow.delivery_world import CSC, SCHOOL, World, world
+
+ACK, DECISION, READ = "MASH-ACK", "REFERRAL-DECISION", "SAFEGUARDING-READ"
+
+
+def keeper(w: World) -> ClockKeeper:
+    return ClockKeeper(w.store, w.registers, w.clock)
+
+
+async def referred(w: World, **header: Any) -> Submitted:
+    """Have the school refer a child to social care; Friday morning."""
+    sent = await w.send("Referral", SCHOOL, CSC, **header)
+    await w.settle()
+    return sent
+
+
+async def states(w: World, of: Submitted) -> dict[str, str]:
+    await keeper(w).step()
+    found = await keeper(w).of(of.accepted.submission_id)
+    return {one["clock"]: one["state"] for one in found}
+
+
+async def events(w: World) -> list[tuple[str, str]]:
+    chosen = select(tables.ledger.c.entry).order_by(tables.ledger.c.seq)
+    entries = await w.store.read(lambda conn: list(conn.execute(chosen).scalars()))
+    read = [orjson.loads(entry) for entry in entries]
+    return [(one["clock"], one["event"]) for one in read if one["kind"] == "clock"]
+
+
+async def delivery_of(w: World, sent: Submitted) -> str:
+    return str((await w.row(sent))["id"])
+
+
+async def test_a_referral_starts_the_clocks_of_its_clause(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        sent = await referred(w)
+
+        assert await states(w, sent) == {ACK: "running", DECISION: "running", READ: "running"}
+        assert await events(w) == []
+
+
+async def test_what_a_message_answers_is_stopped_by_it(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        sent = await referred(w)
+        w.clock.pass_(hours=1)
+        number = sent.header.message_id
+        await w.send("ReferralAcknowledgement", CSC, SCHOOL, correlation_id=number, purpose="CP")
+
+        assert await states(w, sent) == {ACK: "met", DECISION: "running", READ: "met"}
+        w.clock.pass_(days=5)
+        await w.send("ReferralOutcome", CSC, SCHOOL, correlation_id=number, purpose="CP")
+        assert (await states(w, sent))[DECISION] == "met-late"
+        assert {(ACK, "met"), (READ, "met"), (DECISION, "met-late")} <= set(await events(w))
+
+
+async def test_an_answer_from_somebody_else_stops_nothing(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        sent = await referred(w)
+        number = sent.header.message_id
+        await w.send("Referral", SCHOOL, CSC, correlation_id=number, seed=2)
+
+        assert await states(w, sent) == {ACK: "running", DECISION: "running", READ: "running"}
+
+
+async def test_an_acknowledgement_stops_what_waits_for_it(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        sent = await referred(w)
+        number = await delivery_of(w, sent)
+        await w.service.disclose(number, CSC)
+        assert (await states(w, sent))[READ] == "running"  # it was delivered, not read
+        await w.service.acknowledge(number, CSC, Level.READ, None)
+
+        assert await states(w, sent) == {ACK: "running", DECISION: "running", READ: "met"}
+
+
+async def test_a_clock_that_nobody_stops_is_due_overdue_and_escalated_once_each(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path) as w:
+        sent = await referred(w)  # Friday, 20 November
+        for when, state in (
+            (timedelta(days=2, hours=13, minutes=59), "running"),  # Sunday night
+            (timedelta(minutes=1), "due"),  # Monday begins
+            (timedelta(days=1) - timedelta(milliseconds=1), "due"),
+            (timedelta(milliseconds=1), "overdue"),
+            (timedelta(days=1), "escalated"),
+            (timedelta(days=30), "escalated"),
+        ):
+            w.clock.pass_(seconds=when.total_seconds())
+            assert (await states(w, sent))[DECISION] == state
+
+        told = [event for clock, event in await events(w) if clock == DECISION]
+        assert told == ["due", "overdue", "escalated"]
+
+
+async def test_what_was_missed_while_nobody_looked_is_recorded_in_order(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        sent = await referred(w)
+        await keeper(w).step()
+        w.clock.pass_(days=10)
+
+        assert (await states(w, sent))[ACK] == "escalated"
+        told = [event for clock, event in await events(w) if clock == ACK]
+        assert told == ["due", "overdue", "escalated"]
+
+
+async def test_a_step_made_twice_or_by_two_nodes_changes_nothing(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        sent = await referred(w)
+        await keeper(w).step()
+        place = select(tables.clock_reader.c.place)
+        first = await w.store.read(lambda conn: conn.execute(place).scalar_one())
+        w.clock.pass_(days=10)
+        await keeper(w).step()
+        before = await events(w)
+        # The other node read the same entries, and comes second.
+        behind = _Behind(w.store, first - 1)
+        await ClockKeeper(behind, w.registers, w.clock).step()  # type: ignore[arg-type]
+
+        assert await events(w) == before
+        assert await states(w, sent) == {ACK: "escalated", DECISION: "escalated", READ: "escalated"}
+
+
+class _Behind:
+    """A store whose first reading is of an earlier moment."""
+
+    def __init__(self, store: Any, place: int) -> None:
+        self._store, self._places = store, [place]
+
+    async def read(self, query: Callable[..., Any]) -> Any:
+        if not self._places:
+            return await self._store.read(query)
+        place = self._places.pop()
+        chosen = select(tables.ledger.c.seq, tables.ledger.c.entry)
+        chosen = chosen.where(tables.ledger.c.seq > place)
+        rows = await self._store.read(lambda conn: conn.execute(chosen).all())
+        return place, [(row.seq, row.entry) for row in rows]
+
+    async def write(self, act: Callable[..., Any]) -> Any:
+        return await self._store.write(act)
+
+
+async def test_a_clock_stands_on_the_ledger_and_can_be_made_from_it_again(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        sent = await referred(w)
+        before = await states(w, sent)
+
+        def forget(conn: Any, _ledger: object) -> None:
+            conn.execute(tables.clock.delete())
+            conn.execute(update(tables.clock_reader).values(place=-1))
+
+        await w.store.write(forget)
+        assert await states(w, sent) == before
+
+
+async def test_clocks_are_listed_by_what_runs_out_first(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await referred(w)
+        await keeper(w).step()
+        w.clock.pass_(hours=5)
+        await keeper(w).step()
+
+        open_ones = await keeper(w).listed(None, 10)
+        assert open_ones[0]["clock"] == READ
+        overdue = await keeper(w).listed(ClockState.OVERDUE, 10)
+        assert [one["clock"] for one in overdue] == [READ]
+        assert overdue[0]["overdue_from"] == "2026-11-20T14:00:00.000Z"
+        with pytest.raises(Rejection):
+            await keeper(w).of("nothing")
+
+
+async def test_the_figures_tell_nothing_of_a_few(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await referred(w)
+        await keeper(w).step()
+        (first, *_) = await keeper(w).performance()
+        assert first["count"] == "fewer than 5"
+        for seed in range(2, 7):
+            await referred(w, seed=seed)
+        await keeper(w).step()
+
+        told = await keeper(w).performance()
+        assert (told[0]["clock"], told[0]["recipient"], told[0]["count"]) == (ACK, "*", 6)

@@ -1,0 +1,144 @@
+"""What the ledger says to the clocks, and the figures of a partnership."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from broker.core.clock_facts import Ran, Started, Stopped, performance, read_entry
+from broker.core.clocks import ClockState
+from broker.core.instant import millis
+from broker.core.ledger import canonical, clock_entry
+from broker.core.protocol import Register
+from tests.unit.policy_world import SHARING, Tables, register
+from tests.unit.test_clocks import CLOCK
+
+AT = datetime(2026, 6, 1, 9, tzinfo=UTC)
+CREATED = datetime(2026, 6, 1, 8, tzinfo=UTC)
+
+
+def clocked(starts: str = "ACCEPTED") -> Register:
+    def change(tables: Tables) -> None:
+        tables["clocks.toml"] = {"clock": [{**CLOCK, "starts": starts}]}
+        tables[SHARING]["flow"][0]["clocks"] = ["ACK"]
+
+    return register(change)
+
+
+def submission(correlation: str | None = None, *, permitted: bool = True) -> dict[str, Any]:
+    return {
+        "kind": "submission",
+        "submission": "s-1",
+        "received_at": millis(AT),
+        "header": {
+            "message_id": "m-1",
+            "correlation_id": correlation,
+            "type": "Check",
+            "sender": "yot",
+            "created_at": millis(CREATED),
+        },
+        "decisions": [
+            {
+                "recipient": "csc",
+                "permitted": permitted,
+                "protocol": "checks",
+                "version": 1,
+                "clause": "check",
+            }
+        ],
+    }
+
+
+def test_a_clock_starts_for_each_recipient_that_may_have_the_message() -> None:
+    (started,) = read_entry(submission(), clocked())
+
+    assert isinstance(started, Started)
+    assert (started.submission_id, started.message_id) == ("s-1", "m-1")
+    assert (started.sender, started.recipient, started.clause) == ("yot", "csc", "check")
+    assert (started.protocol, started.rule.clock_id, started.at) == ("checks@1", "ACK", AT)
+    assert list(read_entry(submission(permitted=False), clocked())) == []
+
+
+def test_a_clock_can_start_when_the_message_was_made() -> None:
+    (started,) = read_entry(submission(), clocked("CREATED"))
+
+    assert isinstance(started, Started)
+    assert started.at == CREATED
+
+
+def test_an_answer_stops_the_clock_of_whom_it_answers_if_they_may_have_it() -> None:
+    _, stopped = read_entry(submission("m-0"), clocked())
+
+    assert stopped == Stopped(by="Check", recipient="yot", at=AT, sender="csc", message_id="m-0")
+    assert list(read_entry(submission("m-0", permitted=False), clocked())) == []
+
+
+def test_an_acknowledgement_stops_a_clock_and_another_end_does_not() -> None:
+    entry = {
+        "kind": "evidence",
+        "level": "L3",
+        "recipient": "csc",
+        "submission": "s-1",
+        "at": millis(AT),
+    }
+
+    assert list(read_entry(entry, clocked())) == [
+        Stopped(by="L3", recipient="csc", at=AT, submission_id="s-1")
+    ]
+    assert list(read_entry({**entry, "level": "expired"}, clocked())) == []
+    assert list(read_entry({**entry, "kind": "operator"}, clocked())) == []
+
+
+def ran(state: ClockState, recipient: str = "csc", took: float | None = 3600.0) -> Ran:
+    return Ran("ACK", recipient, state, took)
+
+
+def test_the_figures_count_what_was_met_of_what_is_decided() -> None:
+    clocks = [ran(ClockState.MET)] * 4 + [ran(ClockState.MET_LATE, took=7200.0)] * 3
+    clocks += [ran(ClockState.OVERDUE, took=None), ran(ClockState.RUNNING, took=None)]
+
+    everybody, csc = performance(clocks)
+
+    assert everybody == {
+        "clock": "ACK",
+        "recipient": "*",
+        "count": 9,
+        "open": 2,
+        "on_time_percent": 50,
+        "median_hours": 1.0,
+    }
+    assert csc == {**everybody, "recipient": "csc"}
+
+
+def test_small_numbers_are_not_told() -> None:
+    clocks = [ran(ClockState.MET)] * 5 + [ran(ClockState.MET_LATE, "yot")] * 4
+    told = {one["recipient"]: one for one in performance(clocks)}
+
+    assert told["csc"]["count"] == 5
+    assert told["yot"] == {"clock": "ACK", "recipient": "yot", "count": "fewer than 5"}
+
+
+def test_nor_percentages_and_medians_of_small_numbers() -> None:
+    clocks = [ran(ClockState.RUNNING, took=None)] * 4 + [ran(ClockState.MET)]
+
+    assert performance(clocks)[0] == {
+        "clock": "ACK",
+        "recipient": "*",
+        "count": 5,
+        "open": 4,
+        "on_time_percent": None,
+        "median_hours": None,
+    }
+
+
+def test_what_becomes_of_a_clock_is_an_entry_of_codes_and_ids() -> None:
+    entry = clock_entry("ACK", "overdue", at=CREATED, recorded_at=AT, message="s-1", sender="yot")
+
+    assert entry == {
+        "v": 1,
+        "kind": "clock",
+        "clock": "ACK",
+        "event": "overdue",
+        "at": millis(CREATED),
+        "recorded_at": millis(AT),
+        "facts": {"message": "s-1", "sender": "yot"},
+    }
+    assert b'"event":"overdue"' in canonical(entry)
