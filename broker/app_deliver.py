@@ -51,7 +51,8 @@ class Worker:
         lanes = Delivering(
             self.incoming, self.attempts, per_recipient_max=self.config.delivery.per_recipient_max
         )
-        looking = asyncio.create_task(self.watch.run(self.config.registers.reload_s or 3600))
+        every_s = self.config.registers.reload_s
+        looking = [asyncio.create_task(self.watch.run(every_s))] if every_s else []
         stopping = asyncio.create_task(stop.wait())
         lane = lanes.serve(self.agency)
         measured = self._measured()
@@ -61,9 +62,9 @@ class Worker:
             if lane.done():
                 lane.result()
         finally:
-            for task in (looking, stopping):
+            for task in (*looking, stopping):
                 task.cancel()
-            await asyncio.gather(looking, stopping, return_exceptions=True)
+            await asyncio.gather(*looking, stopping, return_exceptions=True)
             await lanes.stop(float(self.config.http.shutdown_s))
             await self.incoming.aclose()
             await self.ways.aclose()

@@ -91,6 +91,7 @@ def test_nothing_is_lost_or_doubled_when_a_process_dies_at(point: str, scaled: S
         running(scaled.state, crash=crash if broker_dies else "") as broker,
         working(scaled.state, crash="" if broker_dies else crash) as worker,
     ):
+        worker.wait_logged("worker_started")
         dying = broker.process if broker_dies else worker.process
         sender.send_pending(broker.port)
         assert dying.wait(timeout=60) == -9, "the point was never passed three times"
