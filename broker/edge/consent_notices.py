@@ -31,6 +31,8 @@ class Notices:
         self, conn: Connection, ledger: Ledger, received: Sequence[Received], at: datetime
     ) -> None:
         """Keep one notice for each message and recipient, in this very transaction."""
+        if not received:
+            return
         notices = [
             self.reporter.notice(
                 CONSENT_NOTICE,

@@ -51,11 +51,6 @@ def consent(**changed: object) -> Consent:
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    return stores.sqlite_url(tmp_path)
-
-
-@pytest.fixture
 async def store(url: str) -> AsyncIterator[Store]:
     opened = stores.open_store(url)
     yield opened
@@ -137,13 +132,15 @@ async def test_another_process_sees_a_withdrawal_with_its_next_question(
     assert [one.status for one in [*before, *after]] == ["ACTIVE", "WITHDRAWN"]
 
 
-async def test_a_register_that_cannot_be_read_is_a_fault(store: Store) -> None:
+async def test_a_register_that_cannot_be_read_is_a_fault(tmp_path: Path) -> None:
+    store = stores.open_store(stores.sqlite_url(tmp_path))
     await store.write(lambda conn, _ledger: tables.consent.drop(conn))
 
     with pytest.raises(Transient) as fault:
         await ConsentRegister(store).held(PERSON)
 
     assert fault.value.reason is Reason.REGISTER_UNAVAILABLE
+    await store.close()
 
 
 async def test_an_agency_sees_its_own_records_page_by_page(store: Store) -> None:
