@@ -39,6 +39,13 @@ def london_midnight(day: date) -> datetime:
     return midnight - timedelta(hours=1) if summer else midnight
 
 
+def london_day(instant: datetime) -> date:
+    """Return the day that it is in the United Kingdom at ``instant``, which is aware."""
+    day = instant.astimezone(UTC).date()
+    tomorrow = day + timedelta(days=1)
+    return tomorrow if london_midnight(tomorrow) <= instant else day
+
+
 def _last_sunday(year: int, month: int) -> date:
     last = date(year, month, 31)  # March and October both have 31 days
     return last - timedelta(days=(last.weekday() + 1) % 7)

@@ -21,6 +21,7 @@ from broker.cli.protocol.explain import explain
 from broker.cli.protocol.forecast import forecast
 from broker.cli.protocol.lint import lint_protocols
 from broker.cli.protocol.log import log
+from broker.cli.protocol.render import render
 from broker.cli.protocol.show import list_protocols, show
 from broker.cli.protocol.trying import coverage, try_examples
 from broker.cli.protocol.whatif import whatif
@@ -36,6 +37,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "forecast": forecast,
     "test": try_examples,
     "coverage": coverage,
+    "render": render,
     "sign": sign,
     "activate": activate,
     "suspend": suspend,
