@@ -2,6 +2,7 @@
 
 import re
 
+from tests import rule_matrix
 from tests.unit.policy_world import ROOT
 
 NUMBER = re.compile(r"ISP-\d+\.\d+")
@@ -30,3 +31,16 @@ def test_the_data_cite_rules_that_are_there() -> None:
     files = (ROOT / "protocols").rglob("*.toml")
 
     assert {number for path in files for number in NUMBER.findall(path.read_text())} <= rules
+
+
+def test_the_matrix_is_current_and_leaves_no_rule_out() -> None:
+    assert rule_matrix.PAGE.read_text() == rule_matrix.page()
+    assert rule_matrix.TESTS.keys() == rule_matrix.rules().keys()
+    assert rule_matrix.places().keys() >= rule_matrix.rules().keys()
+
+
+def test_every_test_of_the_matrix_exists() -> None:
+    for named in rule_matrix.TESTS.values():
+        file, _, name = named.partition("::")
+        text = (ROOT / "tests" / "unit" / file).read_text()
+        assert f"def {name}" in text
