@@ -13,15 +13,15 @@ from broker.edge import deliveries
 from broker.edge.naming import EMBEDDED, OwnName
 from broker.edge.store import Store
 from broker.ports import Dispatch
-from tests.contract.stores import RECIPIENT, open_store, sqlite_url
+from tests.contract.stores import RECIPIENT, open_store
 from tests.contract.test_deliveries import LEASE, T0, Outbox
 
 LATER = T0 + 10 * LEASE
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    opened = open_store(sqlite_url(tmp_path))
+async def store(url: str) -> AsyncIterator[Store]:
+    opened = open_store(url)
     yield opened
     await opened.close()
 
