@@ -209,6 +209,9 @@ OPERATOR = [
     ("POST", f"/operator/deliveries/{NOBODYS}/replay", None),
     ("POST", f"/operator/deliveries/{NOBODYS}/discard", {"why": "not-wanted"}),
     ("POST", "/operator/register/reload", None),
+    ("GET", "/operator/clocks", None),
+    ("GET", "/operator/clocks/performance", None),
+    ("GET", f"/operator/clocks/{NOBODYS}", None),
 ]
 
 
@@ -451,6 +454,8 @@ OPEN = {"/livez", "/readyz", "/version", "/metrics", "/reasons", "/reasons/{code
 FILLED = {
     "submission_id": NOBODYS,
     "delivery_id": NOBODYS,
+    "consent_id": NOBODYS,
+    "override_id": NOBODYS,
     "agency": COUNCIL,
     "recipient": COUNCIL,
     "level": "L2",

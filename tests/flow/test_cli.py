@@ -432,3 +432,32 @@ def test_the_doctor_sees_a_key_that_others_can_read_and_a_clock_that_went_back(
 
     findings = json.loads(capsys.readouterr().out)
     assert {f["what"] for f in findings if f["state"] == "red"} == {"keys", "clock"}
+
+
+def test_a_recipient_checks_what_is_left_of_a_message_without_a_broker(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    from broker.core.signing import sign_envelope
+    from tests.unit.signing_world import signing_key
+    from tests.unit.test_minimise import reduced, rules
+
+    body = reduced(rules("Ref")).body
+    assert body is not None
+    file, certificate = tmp_path / "reduced.xml", tmp_path / "broker.pem"
+    key = signing_key()
+    pem = x509.load_der_x509_certificate(key.certificate_der).public_bytes(Encoding.PEM)
+    certificate.write_bytes(pem)
+    file.write_bytes(sign_envelope(body, key))
+    check = ["message", "check-reduced", str(file), "--broker-certificate", str(certificate)]
+
+    assert run([*check, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["proven"] == ["Ref"]
+    assert run([*check, "--original", str(file)]) == 2
+    file.write_bytes(sign_envelope(body.replace(b"R-1", b"R-2"), key))
+    assert run(check) == 1
+    file.write_bytes(file.read_bytes().replace(b"R-2", b"R-3"))
+    assert run(check) == 4
+    certificate.write_text("no certificate")
+    assert run(check) == 2
