@@ -23,6 +23,7 @@ SAYS_NO = {
     "fame doctor": {0, 1},
     "fame protocol explain": {0, 3},
     "fame protocol whatif": {0, 1},  # nothing has been decided yet
+    "fame protocol drift": {0, 1},
 }
 
 

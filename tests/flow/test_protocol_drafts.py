@@ -231,3 +231,42 @@ def test_forecast_looks_ahead_only(home: Path, fame: Fame) -> None:
 
     assert fame("protocol", "forecast", "--on", "2020-01-01")[0] == 2
     assert "Nothing stops by" in fame("protocol", "forecast", "--on", tomorrow)[1]
+
+
+async def test_drift_tells_what_nobody_used_and_proposes_a_tighter_draft_that_reads_and_lints(
+    broker: Running, home: Path, fame: Fame, tmp_path: Path
+) -> None:
+    import shutil
+
+    await some_traffic(broker)
+    draft = tmp_path / "tighter.toml"
+
+    found = as_json(fame, "protocol", "drift", "ne-vacancies")
+    code, out = fame("protocol", "drift", "ne-vacancies", "--propose", str(draft))
+
+    flows = {flow["flow"]: flow for flow in found["flows"]}
+    assert flows["publish"]["messages"] == 2
+    assert "VacancyClosed/1.0" in flows["publish"]["types"]
+    assert flows["publish"]["paths"]
+    assert flows["feedback"]["unused"]
+    assert found["volumes"] == [
+        {"flow": "publish", "from": HR, "to": "ne-jobs-portal", "messages": 2}
+    ]
+    assert code == 0
+    assert "narrower in" in out
+    assert draft.read_text() == found["proposal"]["toml"]
+    # It goes through the same doors as any draft: what passed passes still, and lint has no error.
+    assert as_json(fame, "protocol", "whatif", str(draft))["turned"] == 0
+    folder = Path(shutil.copytree(home / "protocols", tmp_path / "changed"))
+    shutil.copy(draft, folder / "sharing" / "ne-vacancies.v2.toml")
+    assert fame("protocol", "lint", "--protocols", str(folder))[0] == 0
+
+
+async def test_drift_of_what_was_not_used_at_all_proposes_nothing(
+    broker: Running, fame: Fame
+) -> None:
+    code, out = fame("protocol", "drift", "ne-referrals")
+
+    assert code == 0
+    assert "not used" in out
+    assert "Nothing tighter is proposed." in out

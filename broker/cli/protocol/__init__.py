@@ -17,6 +17,7 @@ from broker.cli.protocol.acts import (
     withdraw,
 )
 from broker.cli.protocol.diff import diff
+from broker.cli.protocol.drift import drift
 from broker.cli.protocol.explain import explain
 from broker.cli.protocol.forecast import forecast
 from broker.cli.protocol.lint import lint_protocols
@@ -35,6 +36,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "diff": diff,
     "whatif": whatif,
     "forecast": forecast,
+    "drift": drift,
     "test": try_examples,
     "coverage": coverage,
     "render": render,
