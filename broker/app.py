@@ -44,6 +44,7 @@ from broker.edge.database import kind_of
 from broker.edge.database_sqlite import database_file
 from broker.edge.delivery_runtime import DeliveryRuntime, DeliverySettings
 from broker.edge.disclosure import Discloser, Keys
+from broker.edge.erasing import Eraser
 from broker.edge.http import BrokerApp, make_api, openapi
 from broker.edge.intake import Intake, Secrets
 from broker.edge.key_files import read_file, receipt_key, token_key
@@ -200,6 +201,9 @@ class Workers:
             if config.registers.reload_s:
                 looking = asyncio.create_task(self.watch.run(config.registers.reload_s))
                 stack.push_async_callback(_ended, looking)
+            eraser = Eraser(store, self.parts.clock, config.store.payload_days)
+            erasing = asyncio.create_task(eraser.run())
+            stack.push_async_callback(_ended, erasing)
             telemetry.log(telemetry.BROKER_STARTED, digest=self.parts.registers.current.digest)
             yield
             telemetry.log(telemetry.BROKER_STOPPED)

@@ -143,6 +143,9 @@ class StoreSection(_Section):
     statement_timeout_s: float = Field(
         default=10.0, gt=0, le=600, description="PostgreSQL ends a longer statement, then 503"
     )
+    payload_days: float = Field(
+        default=30.0, ge=1, le=3650, description="payloads are erased so long after they came"
+    )
     free_bytes_min: int = Field(
         default=256 * 1024 * 1024, ge=0, description="less free disk than this: not ready"
     )

@@ -33,6 +33,7 @@ NOUNS = {
     "route": ("route", "routes to agencies: list, pause, resume, lag"),
     "override": ("override", "decisions to share without consent: list, review, rate"),
     "clock": ("clock", "statutory clocks: what is due and overdue, and the figures"),
+    "store": ("store", "what is kept: erase the payloads whose time is over"),
     "sample": ("sample", "synthetic messages: make, tamper, storm"),
     "bench": ("bench", "measure this machine with a broker of its own, briefly"),
     "reasons": ("reasons", "every code the broker gives, with cause and cure"),

@@ -56,6 +56,12 @@ message = Table(
         sqlite_where=text("correlation_id IS NOT NULL"),
         postgresql_where=text("correlation_id IS NOT NULL"),
     ),
+    Index(
+        "message_readable",
+        "received_at",
+        sqlite_where=text("wrapped_key IS NOT NULL"),
+        postgresql_where=text("wrapped_key IS NOT NULL"),
+    ),
 )
 
 decision = Table(

@@ -28,14 +28,16 @@ def emptied_database(shared_database: str) -> str:
 
 
 @pytest.fixture(params=DATABASES)
-def blank_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def blank_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of a database without a table."""
     if request.param == "sqlite":
-        return stores.sqlite_url(tmp_path)
+        yield stores.sqlite_url(tmp_path)
+        return
     found = request.getfixturevalue("shared_database")
     assert isinstance(found, str)
     stores.empty(found, schema=True)
-    return found
+    yield found
+    stores.empty(found, schema=True)
 
 
 @pytest.fixture(params=DATABASES)
