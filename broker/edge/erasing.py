@@ -16,7 +16,7 @@ from broker.core.instant import millis
 from broker.core.ledger import operator_entry
 from broker.edge.ledger import Ledger
 from broker.edge.store import Store
-from broker.edge.tables import delivery, message
+from broker.edge.tables import decision, delivery, message
 from broker.ports import Clock
 
 BATCH = 500  # a transaction is short: submissions wait for it
@@ -56,6 +56,8 @@ def erase(conn: Connection, ledger: Ledger, before: int, at: datetime) -> int:
             .where(delivery.c.message.in_(over), delivery.c.body.is_not(None))
             .values(body=_NOTHING)
         )
+        # What the decisions were made from tells of the subject: it goes with the payload.
+        conn.execute(update(decision).where(decision.c.message.in_(over)).values(facts=None))
         ledger.append(
             operator_entry(
                 "erase",

@@ -96,3 +96,16 @@ async def test_erasing_is_in_the_ledger_in_numbers_only(
     ]
     assert "m-1" not in str(said)
     assert (await store.read(verify_ledger)).fault == ""
+
+
+async def test_what_a_decision_was_made_from_ends_with_the_payload(store: Store) -> None:
+    verdict = RecipientVerdict(RECIPIENT, PERMITTED, record='{"v":1}')
+    await store.submit(submission("m-1", verdicts=(verdict,)))
+    await close_all(store)
+    held = select(tables.decision.c.facts)
+    before = await store.read(lambda conn: conn.execute(held).scalars().all())
+
+    await eraser(store, DAYS + 0.1).once()
+
+    after = await store.read(lambda conn: conn.execute(held).scalars().all())
+    assert (before, after) == (['{"v":1}'], [None])
