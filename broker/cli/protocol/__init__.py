@@ -22,6 +22,7 @@ from broker.cli.protocol.explain import explain
 from broker.cli.protocol.forecast import forecast
 from broker.cli.protocol.lint import lint_protocols
 from broker.cli.protocol.log import log
+from broker.cli.protocol.new import new
 from broker.cli.protocol.render import render
 from broker.cli.protocol.show import list_protocols, show
 from broker.cli.protocol.trying import coverage, try_examples
@@ -31,6 +32,7 @@ from broker.cli.protocol.whatif import whatif
 COMMANDS: dict[str, Callable[..., None]] = {
     "ls": list_protocols,
     "show": show,
+    "new": new,
     "lint": lint_protocols,
     "explain": explain,
     "diff": diff,

@@ -177,7 +177,8 @@ def _write(
     if path.exists():
         return
     register: Register = load_as_if_in_force(directory, protocol.file)
-    made = make_examples(protocol, register, schemas, at)
+    begins = register.protocols[protocol.reference].stands_from
+    made = make_examples(protocol, register, schemas, max(at, begins))
     if not made:
         rows = {"try": "fame protocol lint", "why": "no message passes under any of its flows"}
         raise Failure(f"No example of {protocol.reference} can be made", EXIT_USAGE, rows)
