@@ -8,6 +8,7 @@ message id has the last word on what is new; asking first only saves the work.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
+from typing import Final
 
 import orjson
 from sqlalchemy import Connection, Dialect, Insert, Table, insert, select
@@ -25,6 +26,11 @@ from broker.edge.database import cursor_of
 from broker.edge.ids import new_id
 from broker.edge.ledger import Ledger
 from broker.edge.sealing import DataKey, KeyRing
+
+# The longest due goes first, and an urgent delivery is due before it came: it passes those
+# that have waited less than its head start, and never those that have waited longer, nor an
+# earlier one about the same person.
+HEAD_START_MS: Final = {"ROUTINE": 0, "URGENT": 3_600_000, "IMMEDIATE": 24 * 3_600_000}
 
 _Key = tuple[AgencyId, MessageId]
 _Row = dict[str, object]
@@ -247,7 +253,7 @@ def _delivery_rows(submission: Submission, place: Place, data_key: DataKey) -> l
                 "position": place.sequence,
                 "state": state.value,
                 "attempts": 0,
-                "next_at": millis(submission.received_at),
+                "next_at": millis(submission.received_at) - HEAD_START_MS[header.priority],
                 "expires_at": millis(submission.expires_at),
                 "body": body,
                 "level": header.acknowledge,

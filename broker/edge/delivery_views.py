@@ -185,7 +185,8 @@ def _recipient(row: RowMapping, levels: Sequence[str]) -> View:
             "step": row["step"],
             "change": row["change"],
         }
-    waiting = row["state"] == DeliveryState.PENDING.value
+    # Before the first attempt it is due already: its place in the queue is no instant to tell.
+    waiting = row["state"] == DeliveryState.PENDING.value and row["attempts"]
     return {
         **decided,
         "protocol_version": row["protocol_version"],

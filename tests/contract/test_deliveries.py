@@ -1,5 +1,6 @@
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import Connection, update
@@ -20,6 +21,7 @@ from tests.contract.stores import (
     SENDER,
     open_store,
     submission,
+    with_header,
 )
 
 DELIVERED = DeliveryState.DELIVERED.value
@@ -41,12 +43,16 @@ class Outbox:
         self.store = store
         self._content = 0
 
-    async def add(self, subject: str, *recipients: AgencyId) -> str:
+    async def add(
+        self, subject: str, *recipients: AgencyId, priority: str = "ROUTINE", late_ms: int = 0
+    ) -> str:
         """Commit one message about ``subject`` and return its submission id."""
         self._content += 1
         verdicts = tuple(RecipientVerdict(to, PERMITTED) for to in recipients or (RECIPIENT,))
         made = submission(content=b"<Envelope>%d</Envelope>" % self._content, verdicts=verdicts)
-        made = replace(made, subject_ref=SubjectRef(subject))
+        came = NOW + timedelta(milliseconds=late_ms)
+        made = replace(made, subject_ref=SubjectRef(subject), received_at=came)
+        made = with_header(made, priority=priority)
         await self.store.submit(made)
         return made.submission_id
 
@@ -320,3 +326,28 @@ async def test_the_signer_of_a_message_is_found_in_the_ledger(outbox: Outbox) ->
 
 async def test_nothing_is_loaded_under_an_id_that_is_not_there(outbox: Outbox) -> None:
     assert await outbox.store.read(lambda conn: deliveries.load(conn, "none")) is None
+
+
+async def test_what_is_urgent_goes_before_what_has_waited_less_than_its_head_start(
+    outbox: Outbox,
+) -> None:
+    for number, (priority, late_ms) in enumerate(
+        [("ROUTINE", 0), ("ROUTINE", 3_700_000), ("URGENT", 3_700_001), ("IMMEDIATE", 3_700_002)]
+    ):
+        await outbox.add(f"{number}" * 32, priority=priority, late_ms=late_ms)
+
+    order = []
+    for _ in range(4):
+        (claimed,) = await outbox.claim(now=T0 + 4_000_000, limit=1)
+        order.append(claimed.order_key[0])
+
+    assert order == ["3", "0", "2", "1"]
+
+
+async def test_urgency_does_not_change_the_order_about_one_person(outbox: Outbox) -> None:
+    first = await outbox.add("a" * 32)
+    await outbox.add("a" * 32, priority="IMMEDIATE", late_ms=1)
+
+    (claimed,) = await outbox.claim(now=T0 + 10)
+
+    assert (await outbox.load(claimed.delivery_id)).submission_id == first

@@ -23,7 +23,7 @@ KUBERNETES = "1.31"
 EXPOSURE_MAX = 2.0  # of 10, as systemd-analyze counts it
 FAMILY = re.compile(r"# TYPE (\S+) (\w+)")
 UNITS = ("fame-serve.service", "fame-deliver@.service")
-PAGES = ("RUNBOOK.md", "README.md")
+PAGES = ("RUNBOOK.md", "CAPACITY.md", "README.md")
 
 
 def run(*command: str, cwd: Path = DEPLOY) -> str:
