@@ -4,7 +4,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
@@ -159,11 +159,21 @@ def staged(
         yield stage
         size.start()
         stage.calls.enough.set()
-        until = time.monotonic() + (settle_s or size.settle_s)
-        for thread in threads:
-            thread.join(max(0.1, until - time.monotonic()))
-        while not size.idle() and time.monotonic() < until:
-            time.sleep(0.05)
+        settle(size, threads, settle_s or size.settle_s)
+
+
+def settle(size: Size, threads: Sequence[threading.Thread], settle_s: float) -> None:
+    """Wait for the clients' end and for every delivery's, as long as there is progress."""
+    until = time.monotonic() + settle_s
+    for thread in threads:
+        thread.join(max(0.1, until - time.monotonic()))
+    until = time.monotonic() + settle_s
+    left = size.open()
+    while left and time.monotonic() < until:
+        time.sleep(0.05)
+        now = size.open()
+        if now < left:
+            left, until = now, time.monotonic() + settle_s
 
 
 def finish(stage: Stage, seed: int) -> Played:

@@ -18,7 +18,7 @@ from tests.live.kafka_world import BROKER, PASSWORD, TOPICS, make_world
 from tests.live.scaled_world import WorkerProcess
 from tests.live.services.kafka import KafkaCluster, start_cluster
 from tests.live.services.postgres import Postgres, start_server
-from tests.live.sizes import RELOAD_S, idle, kept_in
+from tests.live.sizes import RELOAD_S, kept_in, still_open
 from tests.live.workload import PUSHED
 
 SCALED = (*(f"K{number}" for number in range(1, 18)),)
@@ -81,7 +81,7 @@ class ScaledOut:
     rigged: str = ""
     name: str = "scaled"
     points: Sequence[str] = SCALED
-    settle_s: float = 120.0
+    settle_s: float = 60.0
 
     def start(self) -> None:
         """Start what does not run, the services first."""
@@ -151,9 +151,9 @@ class ScaledOut:
         names = [self.rigged] if self.rigged else list(self.running)
         return any(not self._runs(name) for name in names)
 
-    def idle(self) -> bool:
-        """Whether no delivery is open."""
-        return idle(self.url)
+    def open(self) -> int:
+        """Return how many deliveries are open."""
+        return still_open(self.url)
 
     def read(self, history: History) -> History:
         """Read the database, row by row and as bytes, the logs, and the Kafka nodes' files."""

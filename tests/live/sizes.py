@@ -45,7 +45,7 @@ class Size(Protocol):
     name: str
     state: Path
     points: Sequence[str]  # that a process of it passes
-    settle_s: float  # in which everything is over once it is left alone
+    settle_s: float  # left alone, it gets on with what is open at least this often
 
     def start(self) -> None:
         """Start what is not running, and wait for it."""
@@ -79,8 +79,8 @@ class Size(Protocol):
         """Whether a process has ended by itself, as it does at a crash point."""
         ...
 
-    def idle(self) -> bool:
-        """Whether no delivery is open."""
+    def open(self) -> int:
+        """Return how many deliveries are open."""
         ...
 
     def read(self, history: History) -> History:
@@ -199,9 +199,9 @@ class Embedded:
         """Whether the broker ended by itself."""
         return self.broker is not None and self.broker.process.poll() is not None
 
-    def idle(self) -> bool:
-        """Whether no delivery is open."""
-        return idle(self._url)
+    def open(self) -> int:
+        """Return how many deliveries are open."""
+        return still_open(self._url)
 
     def read(self, history: History) -> History:
         """Read the database, its files and the log."""
@@ -218,12 +218,12 @@ class Embedded:
         return f"sqlite:///file:{self.state / 'data' / 'fame.db'}?mode=ro&uri=true"
 
 
-def idle(url: str) -> bool:
-    """Whether no delivery is open in the database at ``url``."""
+def still_open(url: str) -> int:
+    """Return how many deliveries are open in the database at ``url``."""
     engine = create_engine(url)
     try:
         with engine.connect() as conn:
-            return not conn.execute(text(OPEN)).scalar_one()
+            return int(conn.execute(text(OPEN)).scalar_one())
     finally:
         engine.dispose()
 

@@ -25,6 +25,8 @@ from broker.edge.ids import new_id
 from tests.live.harness import client_context
 from tests.live.history import Event, Kind, Sent, Taken
 
+OPEN_MAX = 60  # acknowledged and not taken: beyond it, clients slow down
+SLOW_S = 0.5
 RETRY_S = 0.02  # between two tries of what could not be sent
 AGAIN = 0.15  # of settled messages: sent again, the same bytes
 RIVAL = 0.1  # of settled messages: another body under the same id
@@ -151,10 +153,19 @@ class Recorder:
         self.sent: list[Sent] = []
         self.events: list[Event] = []
         self.taken: list[Taken] = []
+        self._acknowledged: set[bytes] = set()
+        self._delivered: set[str] = set()
+
+    @property
+    def open(self) -> int:
+        """How many were acknowledged and not taken; those stopped on their way stay among them."""
+        return len(self._acknowledged) - len(self._delivered)
 
     def said(self, event: Event) -> None:
         with self._lock:
             self.events.append(event)
+            if event.kind is Kind.OK:
+                self._acknowledged.add(event.mark)
 
     def invented(self, sent: Sent) -> None:
         with self._lock:
@@ -163,6 +174,7 @@ class Recorder:
     def took(self, recipient: str, delivery_id: str, body: bytes) -> None:
         with self._lock:
             self.taken.append(Taken(recipient, delivery_id, body, time.time()))
+            self._delivered.add(delivery_id)
 
 
 @dataclass(slots=True)
@@ -194,7 +206,8 @@ class Stream:
                 if self.calls.enough.is_set():
                     return
                 self._message(ordinal)
-                time.sleep(self.pause_s)
+                busy = self.recorder.open > OPEN_MAX
+                time.sleep(SLOW_S if busy else self.pause_s)
         finally:
             self._hang_up()
 
