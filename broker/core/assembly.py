@@ -64,6 +64,7 @@ def build_register(files: Files, blobs: Mapping[str, bytes], keysets: Keysets) -
         protocols=_protocols(files, vocabulary),
         digest=digest_of(files, blobs),
         calendar=parse_calendar(_file(files, HOLIDAYS)) if HOLIDAYS in files else UNKNOWN,
+        clock_rules=clocks,
     )
 
 

@@ -28,7 +28,13 @@ def parse_draft(content: Mapping[str, object], register: Register, file: str) ->
         Mistake: it is not complete, or names what does not exist.
     """
     types = {name: agency.type for name, agency in register.agencies.items()}
-    vocabulary = Vocabulary(types, register.gateways, frozenset(register.purposes), register.lists)
+    vocabulary = Vocabulary(
+        types,
+        register.gateways,
+        frozenset(register.purposes),
+        register.lists,
+        register.clock_rules,
+    )
     return parse_protocol(Table(content, file), vocabulary)
 
 
@@ -52,6 +58,8 @@ def with_drafts(register: Register, drafts: Iterable[SharingProtocol]) -> Regist
         lists=register.lists,
         protocols=protocols,
         digest="draft",
+        calendar=register.calendar,
+        clock_rules=register.clock_rules,
     )
 
 

@@ -7,7 +7,7 @@ hundred clauses as with a hundred thousand. A register is never changed: a new o
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from broker.core.agency import Agency
@@ -63,6 +63,7 @@ class Register:
     reach: Mapping[tuple[AgencyId, str], tuple[AgencyId, ...]]  # sender, type: to whom it may go
     serving: Mapping[tuple[str | None, str | None], tuple[AgencyId, ...]]  # agency type, area
     calendar: Calendar = UNKNOWN
+    clock_rules: Mapping[str, ClockRule] = field(default_factory=dict)
 
     def clauses(
         self, sender: AgencyId, recipient: AgencyId, message_type: str
@@ -96,6 +97,7 @@ def compile_register(  # noqa: PLR0913 - the parts of a register
     protocols: Iterable[SharingProtocol],
     digest: str,
     calendar: Calendar = UNKNOWN,
+    clock_rules: Mapping[str, ClockRule] | None = None,
 ) -> Register:
     """Return the register of these parts.
 
@@ -128,6 +130,7 @@ def compile_register(  # noqa: PLR0913 - the parts of a register
         reach=_reach(index),
         serving=_serving(agencies),
         calendar=calendar,
+        clock_rules=clock_rules or {},
     )
 
 

@@ -80,7 +80,7 @@ def test_one_that_is_not_there_is_told_with_those_that_are(fame: Fame) -> None:
 
 
 def test_lint_finds_nothing_in_the_sandbox(fame: Fame) -> None:
-    assert fame("protocol", "lint") == (0, "8 sharing protocols, nothing found.\n")
+    assert fame("protocol", "lint") == (0, "9 sharing protocols, nothing found.\n")
 
 
 def test_lint_fails_on_an_error(fame: Fame, protocols: Path) -> None:
