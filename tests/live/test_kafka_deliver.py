@@ -104,9 +104,11 @@ def test_nothing_is_lost_or_doubled_when_a_process_dies_at(point: str, scaled: S
     verdict = judge(scaled.engine, sender, scaled.drops)
     assert verdict.clean, verdict
     assert len(scaled.dropped) == len(sender.acknowledged) == 6
-    # What may have been handed over before is marked, and what certainly was not is not.
+    # What may have been handed over before is marked, and what certainly was not is not: of
+    # the deliveries in a worker's hands when it died, of which it has four at the most.
     marked = sum(attempt > 1 for attempt in attempts(scaled))
-    assert marked == (1 if point in {"K15", "K16"} else 0)
+    least, most = {"K15": (1, 4), "K16": (1, 4), "K17": (0, 3)}.get(point, (0, 0))
+    assert least <= marked <= most
 
 
 def test_a_worker_reads_no_topic_but_its_own(scaled: Scaled) -> None:
