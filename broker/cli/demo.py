@@ -29,8 +29,8 @@ poll_s = 0.2
 """
 
 LATER = (
-    "The stories of consent and of the emergency override come with their own work;\n"
-    "until then a clause that rests on consent refuses: policy.no_consent."
+    "Not played here: consent and its withdrawal (fame consent --help), and the\n"
+    "override by two people that is reviewed afterwards (fame override --help)."
 )
 
 
