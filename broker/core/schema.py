@@ -8,6 +8,7 @@ import hashlib
 import posixpath
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from queue import SimpleQueue
 from types import MappingProxyType
 
 from lxml import etree
@@ -24,6 +25,7 @@ from broker.core.schema_model import XS, Declaration, SchemaModel
 from broker.core.subject import read_subject
 
 _BASE_URL = "sealed:///"
+_COPIES = 4  # of each compiled schema: threads that validate one message type at once
 _REFERENCES = (f"{XS}include", f"{XS}import")
 # The first three the two engines judge differently, so no contract may rest on them; the rest
 # `SchemaModel` does not read, so that a category could be missed.
@@ -50,29 +52,29 @@ class _MessageSchema:
 
 
 class _Compiled:
-    """A compiled schema, and more of the same when several threads want it at once.
+    """A schema compiled a few times: it keeps the log of its last validation.
 
-    It keeps the log of its last validation, so one thread at a time may use it. Taking one
-    out of a list and putting it back cannot be interrupted, so that no lock is needed.
+    So one thread at a time may use each; more threads than there are wait. None is compiled
+    later: libxml2 has one loader of included documents for the whole process, and lxml swaps
+    it around every parse and compilation, so that a compilation beside other threads may find
+    none that knows the sealed files.
     """
 
     def __init__(self, root: etree._Element) -> None:
-        self._root = root
-        self._free = [etree.XMLSchema(root)]
+        self._free: SimpleQueue[etree.XMLSchema] = SimpleQueue()
+        for _ in range(_COPIES):
+            self._free.put(etree.XMLSchema(root))
 
     def error(self, element: etree._Element) -> etree._LogEntry | None:
         """Return the first way in which ``element`` fails the schema, if it does."""
-        try:
-            compiled = self._free.pop()
-        except IndexError:
-            compiled = etree.XMLSchema(self._root)
+        compiled = self._free.get()
         try:
             if compiled.validate(element):
                 return None
             log: Iterable[etree._LogEntry] = compiled.error_log  # type: ignore[assignment]  # stubs
             return next(iter(log))
         finally:
-            self._free.append(compiled)
+            self._free.put(compiled)
 
 
 class SchemaSet:

@@ -18,6 +18,7 @@ from tests.live.history import BROKER, Ban, History, Kind, Sent, Taken
 
 MARK = re.compile(rb"Zm[a-z]{12}x")  # what the workload writes where the recipient may read it
 SECRET = re.compile(rb"Z[mw][a-z]{12}x")  # the same, and what it writes where nobody may
+OPEN = frozenset({"pending", "available"})
 ENDED_WITHOUT = frozenset({"refused", "undeliverable", "expired"})
 
 
@@ -45,6 +46,7 @@ def lost(history: History) -> Iterator[str]:
     kept = {(row.sender, row.message_id) for row in history.kept}
     taken = {(mark_of(one.body), one.recipient) for one in history.taken}
     states = {(row.message_id, row.recipient): row.state for row in history.outcomes}
+    collected = _collections(history)
     for mark, at in _accepted(history).items():
         sent = known[mark]
         if (sent.sender, sent.message_id) not in kept:
@@ -54,8 +56,20 @@ def lost(history: History) -> Iterator[str]:
         if (mark, sent.recipient) in taken:
             continue
         forbidden = any(_hits(ban, sent) and ban.until >= at for ban in history.bans)
-        if not (state == "refused" and forbidden):
+        given = (sent.message_id, sent.recipient) in collected
+        if not (forbidden and (state == "refused" or given)):
             yield f"{sent.message_id} was acknowledged, is {state}, and was never taken"
+
+
+def _collections(history: History) -> set[tuple[str, str]]:
+    """Return the message and recipient of what was given out of a mailbox, by the ledger.
+
+    It is on record before the bytes are given: when a process dies between the two and the
+    rules forbid the second reading, the recipient has seen nothing, or less than is on record.
+    """
+    entries = map(_read, (entry.written for entry in history.ledger))
+    given = {_delivery(entry) for entry in entries if _fact(entry, "way") == "collected"}
+    return {(row.message_id, row.recipient) for row in history.outcomes if row.delivery_id in given}
 
 
 def duplicate(history: History) -> Iterator[str]:
@@ -148,8 +162,12 @@ def unaudited(history: History) -> Iterator[str]:
     for submission in accepted.keys() - rows:
         yield f"the ledger has {submission}, which is not kept"
     ended = _endings(entries)
+    # What is open has no end to be told yet; that it is open is what `stuck` says.
+    open_ = {row.delivery_id for row in history.outcomes if row.state in OPEN}
     for one in history.taken:
-        if not ended[one.delivery_id] & {"L2"} and not _in_doubt(entries, one):
+        if one.delivery_id in open_ or "L2" in ended[one.delivery_id]:
+            continue
+        if not _in_doubt(entries, one):
             yield f"{one.delivery_id} was taken by {one.recipient}, and the ledger does not say so"
     for outcome in history.outcomes:
         if outcome.state in ENDED_WITHOUT and outcome.state not in ended[outcome.delivery_id]:
@@ -237,7 +255,7 @@ def receipts_differ(history: History) -> Iterator[str]:
 def stuck(history: History) -> Iterator[str]:
     """Still open after the drain, or a client that never learned the fate of its message."""
     for row in history.outcomes:
-        if row.state in {"pending", "available"}:
+        if row.state in OPEN:
             yield f"{row.delivery_id} is {row.state} after the drain"
     told = {event.mark for event in history.events if event.kind in {Kind.OK, Kind.FAIL}}
     for mark in {event.mark for event in history.events} - told:

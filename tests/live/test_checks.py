@@ -38,8 +38,10 @@ def accepted(sequence: int, submission: str) -> Entry:
     return entry(sequence, kind="submission", submission=submission)
 
 
-def ended(sequence: int, delivery: str, level: str = "L2", attempt: int = 1) -> Entry:
-    facts = {"delivery": delivery, "attempt": attempt}
+def ended(
+    sequence: int, delivery: str, level: str = "L2", attempt: int = 1, way: str = "webhook"
+) -> Entry:
+    facts = {"delivery": delivery, "attempt": attempt, "way": way}
     return entry(sequence, kind="evidence", level=level, facts=facts)
 
 
@@ -240,3 +242,27 @@ def test_what_a_process_could_not_record_is_in_doubt_and_not_unaudited() -> None
     assert judge(replace(doubtful, ledger=[*ledger[:3], ended(3, "d-2", "refused")])).red == {
         "unaudited"
     }
+
+
+def test_what_was_taken_and_is_still_open_is_stuck_and_not_unaudited() -> None:
+    outcomes = [GOOD.outcomes[0], Outcome("d-2", "m-2", RECIPIENT, "pending")]
+    open_ = replace(GOOD, outcomes=outcomes, ledger=GOOD.ledger[:3])
+
+    assert judge(open_).red == {"stuck"}
+
+
+@pytest.mark.parametrize(
+    ("way", "bans", "red"),
+    [
+        ("collected", [Ban("agreement", 3, 20)], set()),
+        ("collected", [], {"lost"}),
+        ("webhook", [Ban("agreement", 3, 20)], {"lost"}),
+    ],
+)
+def test_what_was_given_out_of_a_mailbox_may_be_forbidden_before_it_arrives(
+    way: str, bans: list[Ban], red: set[str]
+) -> None:
+    """It is on record first; the process dies, and the second reading is refused."""
+    ledger = [*GOOD.ledger[:3], ended(3, "d-2", way=way)]
+
+    assert judge(replace(GOOD, taken=GOOD.taken[:2], ledger=ledger, bans=bans)).red == red

@@ -496,13 +496,28 @@ def test_several_threads_each_get_the_fault_of_their_own_message() -> None:
     assert pointers == [f"/{t}/Subject" for t in [*bad] * 100]
 
 
-def test_while_a_schema_is_in_use_another_thread_gets_one_of_its_own() -> None:
-    compiled = schemas()._of("Referral", "1.0").compiled
-    taken, compiled._free = compiled._free, []
+def test_a_thread_waits_while_every_copy_of_a_schema_is_in_use() -> None:
+    free = schemas()._of("Referral", "1.0").compiled._free
+    taken = [free.get() for _ in range(free.qsize())]
 
-    assert rejection_of(sample("Referral")) is None
-    assert len(compiled._free) == 1
-    compiled._free += taken
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(rejection_of, sample("Referral"))
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=0.05)
+        for compiled in taken:
+            free.put(compiled)
+
+    assert waiting.result() is None
+    assert free.qsize() == len(taken)
+
+
+def test_no_schema_is_compiled_once_the_set_is_sealed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What compiles later would meet the loader that another thread has just swapped."""
+    schemas()
+    monkeypatch.setattr(etree, "XMLSchema", None)
+
+    with ThreadPoolExecutor(16) as threads:
+        assert set(threads.map(rejection_of, [sample("Referral") for _ in range(64)])) == {None}
 
 
 def leaves(root: Declaration) -> Iterator[Declaration]:
