@@ -11,6 +11,7 @@ from broker.edge import deliveries
 from broker.edge.attempts import Attempts
 from broker.edge.delivering import Delivering
 from broker.edge.delivery_service import DeliveryService
+from broker.edge.recall import Recall
 from broker.edge.relay import Lease, Relay
 from broker.ports import Outgoing, Transport
 
@@ -50,6 +51,12 @@ class DeliveryRuntime:
         self.lanes = Delivering(transport, attempts, per_recipient_max=settings.per_recipient_max)
         lease = Lease(attempts.owner, timedelta(seconds=settings.lease_s))
         self.relay = Relay(attempts.store, self.outgoing, attempts.clock, lease, self.lanes.serve)
+        self.recall = Recall(
+            attempts.store,
+            attempts.clock,
+            wait_max=timedelta(seconds=attempts.patience.backoff_s_max),
+            lease=lease.duration,
+        )
         self.lanes.wake_when_room(self.relay)
         self._task: asyncio.Task[None] | None = None
 
@@ -60,7 +67,7 @@ class DeliveryRuntime:
             log.info("deliveries_resumed", found=adopted)
         self._attempts.store.on_commit(self._committed)
         self._task = asyncio.create_task(
-            self.relay.run(self._settings.poll_s, self.service.expire), name="relay"
+            self.relay.run(self._settings.poll_s, self._chores), name="relay"
         )
         await self.relay.pump()
 
@@ -76,6 +83,10 @@ class DeliveryRuntime:
             await self._attempts.store.write(
                 lambda conn, _ledger: deliveries.release(conn, owner, left)
             )
+
+    async def _chores(self) -> None:
+        await self.service.expire()
+        await self.recall.step()
 
     def _committed(self, news: Committed) -> None:
         if news.recipients:

@@ -147,7 +147,8 @@ def order_inversion(history: History) -> Iterator[str]:
         seen.add(sent.mark)
         before = latest.get(sent.stream, -1)
         if sent.ordinal < before:
-            yield f"{sent.message_id} ({sent.ordinal}) was taken after number {before}"
+            where = f"of {sent.sender} to {sent.recipient} about {sent.subject}"
+            yield f"{sent.message_id} ({sent.ordinal}) {where} was taken after number {before}"
         latest[sent.stream] = max(before, sent.ordinal)
 
 

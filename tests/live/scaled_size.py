@@ -43,6 +43,7 @@ send_s = 8.0
 session_s = 6.0
 watch_s = 0.3
 """
+TURN = 0x46414D45_0001  # the lock by which the nodes write in turn
 TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
 
 Process = BrokerProcess | WorkerProcess
@@ -129,12 +130,17 @@ class ScaledOut:
         return name
 
     def disturb(self, chance: random.Random) -> str:
-        """Restart the database in the middle of it, or kill or hold a Kafka node."""
+        """Restart the database in the middle of it, have nobody write, or hurt a Kafka node."""
         node = chance.choice((1, 2, 3))
-        match chance.choice(("database", "kill", "hold")):
+        match chance.choice(("database", "turn", "kill", "hold")):
             case "database":
                 self.postgres.restart_immediate()
                 return "database restarted"
+            case "turn":
+                with psycopg.connect(self.url.replace("+psycopg", "")) as conn:
+                    conn.execute("SELECT pg_advisory_xact_lock(%s)", (TURN,))
+                    time.sleep(chance.uniform(1.0, 9.0))
+                return "turn to write held"
             case "kill":
                 self.kafka.kill(node)
                 time.sleep(chance.uniform(0.5, 3.0))
