@@ -10,8 +10,7 @@ import base64
 import binascii
 import hashlib
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from decimal import Decimal
 
@@ -20,61 +19,21 @@ from lxml import etree
 from broker.core import identifiers
 from broker.core.reasons import Reason
 from broker.core.restricted_html import html_fault
+from broker.core.rule import (
+    Broken,
+    Check,
+    Rule,
+    child_of,
+    children_of,
+    fields_of,
+    has_child,
+    text_of,
+)
+from broker.core.rules_notices import NOTICE_RULES
 
+__all__ = ["RULES", "Broken", "Check", "Rule"]
 
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """A rule that ``element`` breaks, in words that hold no value from it."""
-
-    element: etree._Element
-    detail: str
-    reason: Reason = Reason.RULE
-
-
-Check = Callable[[etree._Element], Broken | None]  # noqa: SLF001 - lxml names it so
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A rule: its sentence for the reader, and its check."""
-
-    sentence: str
-    check: Check
-
-
-def _fields(*names: str) -> Callable[[etree._Element], dict[str, str]]:
-    """Return a reader of the text of those children by local name; of repeated ones, the last."""
-    tags = [f"{{*}}{name}" for name in names or ("*",)]
-
-    def read(element: etree._Element) -> dict[str, str]:
-        return {
-            child.tag.rpartition("}")[2]: (child.text or "").strip()
-            for child in element.iterchildren(*tags)
-        }
-
-    return read
-
-
-_all_fields = _fields()
-
-
-def _children(element: etree._Element, name: str) -> Iterator[etree._Element]:
-    return element.iterchildren(f"{{*}}{name}")
-
-
-def _child(element: etree._Element, name: str) -> etree._Element:
-    """Return the child ``name``, or ``element`` when there is none to point at."""
-    return next(_children(element, name), element)
-
-
-def _text(element: etree._Element, name: str) -> str:
-    """Return the text of the child ``name``, or ``""``."""
-    child = next(_children(element, name), None)
-    return "" if child is None else (child.text or "").strip()
-
-
-def _has(element: etree._Element, name: str) -> bool:
-    return next(_children(element, name), None) is not None
+_all_fields = fields_of()
 
 
 # -- identifiers and names -----------------------------------------------------------------
@@ -121,84 +80,86 @@ def _sharing_basis(element: etree._Element) -> Broken | None:
 
 
 def _attachment(element: etree._Element) -> Broken | None:
-    encoded = _text(element, "Content")
+    encoded = text_of(element, "Content")
     if not encoded:
         return None
     try:
         content = base64.b64decode(encoded)
     except binascii.Error:
-        return Broken(_child(element, "Content"), "the content is not base64")
-    if hashlib.sha256(content).hexdigest() != _text(element, "Sha256"):
-        return Broken(_child(element, "Sha256"), "the digest is not that of the content")
+        return Broken(child_of(element, "Content"), "the content is not base64")
+    if hashlib.sha256(content).hexdigest() != text_of(element, "Sha256"):
+        return Broken(child_of(element, "Sha256"), "the digest is not that of the content")
     return None
 
 
 # -- vacancies -------------------------------------------------------------------------------
 
-_vacancy_fields = _fields("PostedOn", "ClosesAt", "Description", "ContractType", "FixedTermMonths")
-_salary_fields = _fields("Min", "Max", "ScalePointMin", "ScalePointMax")
+_vacancy_fields = fields_of(
+    "PostedOn", "ClosesAt", "Description", "ContractType", "FixedTermMonths"
+)
+_salary_fields = fields_of("Min", "Max", "ScalePointMin", "ScalePointMax")
 
 
 def _vacancy(element: etree._Element) -> Broken | None:
     texts = _vacancy_fields(element)
     if datetime.fromisoformat(texts["ClosesAt"]).date() < date.fromisoformat(texts["PostedOn"]):
-        return Broken(_child(element, "ClosesAt"), "ClosesAt is not before PostedOn")
+        return Broken(child_of(element, "ClosesAt"), "ClosesAt is not before PostedOn")
     fault = html_fault(texts["Description"])
     if fault is not None:
-        return Broken(_child(element, "Description"), f"the description holds {fault}")
+        return Broken(child_of(element, "Description"), f"the description holds {fault}")
     if "FixedTermMonths" in texts and texts["ContractType"] in ("PERMANENT", "CASUAL"):
-        return Broken(_child(element, "FixedTermMonths"), "such a contract has no fixed term")
+        return Broken(child_of(element, "FixedTermMonths"), "such a contract has no fixed term")
     return None
 
 
 def _salary(element: etree._Element) -> Broken | None:
     texts = _salary_fields(element)
     if Decimal(texts["Max"]) < Decimal(texts["Min"]):
-        return Broken(_child(element, "Max"), "Max is not less than Min")
+        return Broken(child_of(element, "Max"), "Max is not less than Min")
     points = texts.get("ScalePointMin"), texts.get("ScalePointMax")
     if points[0] is not None and points[1] is not None and int(points[1]) < int(points[0]):
         detail = "ScalePointMax is not less than ScalePointMin"
-        return Broken(_child(element, "ScalePointMax"), detail)
+        return Broken(child_of(element, "ScalePointMax"), detail)
     return None
 
 
 def _not_open(vacancy: etree._Element) -> Broken:
-    return Broken(_child(vacancy, "Status"), "a vacancy is published or listed as OPEN")
+    return Broken(child_of(vacancy, "Status"), "a vacancy is published or listed as OPEN")
 
 
 def _published(element: etree._Element) -> Broken | None:
-    vacancy = _child(element, "Vacancy")
-    return None if _text(vacancy, "Status") == "OPEN" else _not_open(vacancy)
+    vacancy = child_of(element, "Vacancy")
+    return None if text_of(vacancy, "Status") == "OPEN" else _not_open(vacancy)
 
 
 def _updated(element: etree._Element) -> Broken | None:
-    vacancy = _child(element, "Vacancy")
-    if _text(vacancy, "Status") == "DRAFT":
-        return Broken(_child(vacancy, "Status"), "a draft is not shared")
-    if int(_text(vacancy, "Version")) == 1:
-        return Broken(_child(vacancy, "Version"), "an update has a Version above 1")
+    vacancy = child_of(element, "Vacancy")
+    if text_of(vacancy, "Status") == "DRAFT":
+        return Broken(child_of(vacancy, "Status"), "a draft is not shared")
+    if int(text_of(vacancy, "Version")) == 1:
+        return Broken(child_of(vacancy, "Version"), "an update has a Version above 1")
     return None
 
 
 def _snapshot(element: etree._Element) -> Broken | None:
-    employer = _text(_child(element, "Employer"), "Code")
+    employer = text_of(child_of(element, "Employer"), "Code")
     seen: set[str] = set()
-    for vacancy in _children(element, "Vacancy"):
-        reference = _text(vacancy, "VacancyRef")
+    for vacancy in children_of(element, "Vacancy"):
+        reference = text_of(vacancy, "VacancyRef")
         if reference in seen:
-            return Broken(_child(vacancy, "VacancyRef"), "a vacancy is listed once")
-        if _text(_child(vacancy, "Employer"), "Code") != employer:
-            return Broken(_child(vacancy, "Employer"), "a snapshot is of one employer")
-        if _text(vacancy, "Status") != "OPEN":
+            return Broken(child_of(vacancy, "VacancyRef"), "a vacancy is listed once")
+        if text_of(child_of(vacancy, "Employer"), "Code") != employer:
+            return Broken(child_of(vacancy, "Employer"), "a snapshot is of one employer")
+        if text_of(vacancy, "Status") != "OPEN":
             return _not_open(vacancy)
         seen.add(reference)
     return None
 
 
 def _feedback(element: etree._Element) -> Broken | None:
-    for item in _children(element, "Item"):
-        rejected = _text(item, "Result") == "REJECTED"
-        if rejected != _has(item, "Reason"):
+    for item in children_of(element, "Item"):
+        rejected = text_of(item, "Result") == "REJECTED"
+        if rejected != has_child(item, "Reason"):
             return Broken(item, "Reason goes with REJECTED, and with nothing else")
     return None
 
@@ -207,20 +168,20 @@ def _feedback(element: etree._Element) -> Broken | None:
 
 
 def _index_update(element: etree._Element) -> Broken | None:
-    status = _text(element, "AddressStatus")
+    status = text_of(element, "AddressStatus")
     detail = "LeftEnglandIntent goes with LEFT_ENGLAND, and with nothing else"
-    if (status == "LEFT_ENGLAND") != _has(element, "LeftEnglandIntent"):
+    if (status == "LEFT_ENGLAND") != has_child(element, "LeftEnglandIntent"):
         return Broken(element, detail)
-    shielded = _text(_child(element, "Shielding"), "Shielded") == "true"
-    located = _has(element, "Address")
+    shielded = text_of(child_of(element, "Shielding"), "Shielded") == "true"
+    located = has_child(element, "Address")
     if located and status == "NONE_KNOWN":
-        return Broken(_child(element, "Address"), "there is no Address when none is known")
+        return Broken(child_of(element, "Address"), "there is no Address when none is known")
     # A shielded record may come without the address: that is the point of the shield.
     if not located and not shielded and status in ("CURRENT", "LAST_KNOWN"):
         return Broken(element, "an Address is needed when one is known")
-    born = _text(_child(element, "Subject"), "BirthDate")
-    if _has(element, "DeathDate") and _text(element, "DeathDate") < born:
-        return Broken(_child(element, "DeathDate"), "DeathDate is not before BirthDate")
+    born = text_of(child_of(element, "Subject"), "BirthDate")
+    if has_child(element, "DeathDate") and text_of(element, "DeathDate") < born:
+        return Broken(child_of(element, "DeathDate"), "DeathDate is not before BirthDate")
     return None
 
 
@@ -233,14 +194,14 @@ def _shielding(element: etree._Element) -> Broken | None:
 
 def _started(element: etree._Element) -> Broken | None:
     for involvement in element.iterchildren("{*}Involvement", "{*}SensitiveInvolvement"):
-        if not _has(involvement, "StartedOn"):
+        if not has_child(involvement, "StartedOn"):
             return Broken(involvement, "an involvement that starts has StartedOn")
     return None
 
 
 def _query(element: etree._Element) -> Broken | None:
-    if _text(element, "ReasonForAccess") == "EMERGENCY" and not _has(element, "ReasonText"):
-        return Broken(_child(element, "ReasonForAccess"), "EMERGENCY needs ReasonText")
+    if text_of(element, "ReasonForAccess") == "EMERGENCY" and not has_child(element, "ReasonText"):
+        return Broken(child_of(element, "ReasonForAccess"), "EMERGENCY needs ReasonText")
     return None
 
 
@@ -249,15 +210,15 @@ _TOLD = ("{*}Involvement", "{*}CAF", "{*}LeadProfessional")
 
 def _answer(element: etree._Element) -> Broken | None:
     told = next(element.iterchildren(*_TOLD), None) is not None
-    told = told or _text(element, "BrokeredContactAvailable") == "true"
-    if told and _text(element, "MatchStatus") != "MATCH":
+    told = told or text_of(element, "BrokeredContactAvailable") == "true"
+    if told and text_of(element, "MatchStatus") != "MATCH":
         return Broken(element, "nothing is told of the child unless MatchStatus is MATCH")
     return None
 
 
 def _brokered(element: etree._Element) -> Broken | None:
-    accepted = _text(element, "Outcome") == "ACCEPTED"
-    if accepted != _has(element, "Contact"):
+    accepted = text_of(element, "Outcome") == "ACCEPTED"
+    if accepted != has_child(element, "Contact"):
         return Broken(element, "Contact goes with ACCEPTED, and with nothing else")
     return None
 
@@ -266,9 +227,9 @@ def _brokered(element: etree._Element) -> Broken | None:
 
 
 def _referral(element: etree._Element) -> Broken | None:
-    for call in _children(element, "ConfirmsTelephoneReferral"):
-        submitted = datetime.fromisoformat(_text(element, "SubmittedAt"))
-        if datetime.fromisoformat(_text(call, "At")) > submitted:
+    for call in children_of(element, "ConfirmsTelephoneReferral"):
+        submitted = datetime.fromisoformat(text_of(element, "SubmittedAt"))
+        if datetime.fromisoformat(text_of(call, "At")) > submitted:
             return Broken(call, "the call comes before the form that confirms it")
     return None
 
@@ -281,15 +242,15 @@ def _awareness(element: etree._Element) -> Broken | None:
 
 
 def _acknowledgement(element: etree._Element) -> Broken | None:
-    received = datetime.fromisoformat(_text(element, "ReceivedAt"))
-    if datetime.fromisoformat(_text(element, "DecisionDueBy")) < received:
-        return Broken(_child(element, "DecisionDueBy"), "DecisionDueBy is not before ReceivedAt")
+    received = datetime.fromisoformat(text_of(element, "ReceivedAt"))
+    if datetime.fromisoformat(text_of(element, "DecisionDueBy")) < received:
+        return Broken(child_of(element, "DecisionDueBy"), "DecisionDueBy is not before ReceivedAt")
     return None
 
 
 def _outcome(element: etree._Element) -> Broken | None:
-    transferred = _text(element, "Decision") == "TRANSFER_LA"
-    if transferred != _has(element, "TransferredTo"):
+    transferred = text_of(element, "Decision") == "TRANSFER_LA"
+    if transferred != has_child(element, "TransferredTo"):
         return Broken(element, "TransferredTo goes with TRANSFER_LA, and with nothing else")
     return None
 
@@ -325,9 +286,9 @@ def _items(element: etree._Element) -> Broken | None:
 
 def _check_answer(element: etree._Element) -> Broken | None:
     refused: set[str] = set()
-    for refusal in _children(element, "Refusal"):
-        item = _text(refusal, "Item")
-        if item in refused or any(_has(element, name) for name in _ITEM_ELEMENTS[item]):
+    for refusal in children_of(element, "Refusal"):
+        item = text_of(refusal, "Item")
+        if item in refused or any(has_child(element, name) for name in _ITEM_ELEMENTS[item]):
             return Broken(refusal, "an item is answered or refused, and that once")
         refused.add(item)
     if not refused and next(element.iterchildren(*_ANSWERS), None) is None:
@@ -336,16 +297,16 @@ def _check_answer(element: etree._Element) -> Broken | None:
 
 
 def _attendance(element: etree._Element) -> Broken | None:
-    if _text(element, "Until") < _text(element, "From"):
-        return Broken(_child(element, "Until"), "Until is not before From")
+    if text_of(element, "Until") < text_of(element, "From"):
+        return Broken(child_of(element, "Until"), "Until is not before From")
     return None
 
 
 def _information(element: etree._Element) -> Broken | None:
-    known = _text(element, "Known") == "true"
+    known = text_of(element, "Known") == "true"
     if not known and next(element.iterchildren(*_INFORMATION), None) is not None:
         detail = "of a child who is not known there is nothing to tell"
-        return Broken(_child(element, "Known"), detail)
+        return Broken(child_of(element, "Known"), detail)
     return None
 
 
@@ -414,4 +375,5 @@ RULES: Mapping[str, Rule] = {
     ),
     "Attendance": Rule("Until is not before From.", _attendance),
     "InformationResponse": Rule("When the child is not known, nothing else is told.", _information),
+    **NOTICE_RULES,
 }

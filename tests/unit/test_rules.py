@@ -23,6 +23,14 @@ VACANCY = (
     "<Description>{text}</Description><ContractType>{kind}</ContractType>{term}"
 )
 SNAPSHOT = "<Employer><Code>E1</Code></Employer>"
+HEARD = (
+    "<HearingDate>2026-06-01</HearingDate><Result><Finding>{}</Finding>"
+    "<Sentence>FINE</Sentence></Result><ReportRequest><DueBy>{}</DueBy></ReportRequest>"
+)
+PLACED = (
+    "<AvailableOn>2026-06-01</AvailableOn><NoticeBy>{}</NoticeBy><GivenOn>{}</GivenOn>"
+    "<Late>{}</Late>"
+)
 CHILD = "<Subject><BirthDate>2012-03-01</BirthDate></Subject>"
 
 
@@ -81,6 +89,20 @@ KEPT = [
     ("Attendance", "<From>2026-01-01</From><Until>2026-01-01</Until>"),
     ("InformationResponse", "<Known>true</Known><Event/>"),
     ("InformationResponse", "<Known>false</Known>"),
+    ("PoliceNotification", "<EventAt>2026-06-01T09:00:00+01:00</EventAt><NotifyBy>2026-06-02T08:00:00Z</NotifyBy>"),
+    ("CourtOutcome", HEARD.format("GUILTY", "2026-06-01")),
+    ("CourtOutcome", "<HearingDate>2026-06-01</HearingDate><Result><Finding>NOT_GUILTY</Finding></Result>"),
+    ("AssetPlusStageShare", "<Document><Kind>ASSETPLUS</Kind></Document><Document><Kind>EDUCATION_PLAN</Kind></Document>"),
+    ("CaseTransfer", "<OriginatingYOT>one-yot</OriginatingYOT><TargetYOT>other-yot</TargetYOT>"),
+    ("CaseTransferResponse", "<Decision>ACCEPTED</Decision>"),
+    ("CaseTransferResponse", "<Decision>DECLINED</Decision><DeclineReason>r</DeclineReason>"),
+    ("HouseholdPlacementNotice", PLACED.format("2026-06-15", "2026-06-15", "false")),
+    ("HouseholdPlacementNotice", PLACED.format("2026-06-15", "2026-06-16", "true")),
+    ("RecordTransferOffer", "<FromAuthority>one-csc</FromAuthority><ToAuthority>other-csc</ToAuthority>"),
+    ("RecordTransferResponse", "<Decision>ACCEPTED</Decision><ResponsibleFrom>2026-06-01</ResponsibleFrom>"),
+    ("RecordTransferResponse", "<Decision>DECLINED</Decision><DeclineReason>r</DeclineReason>"),
+    ("CorrectionNotice", "<Correction><Path>Subject/BirthDate</Path></Correction><Correction><Path>Subject/UPN</Path></Correction>"),
+    ("PlanUpload", "<PlanType>CPP</PlanType>"),
 ]  # fmt: skip
 
 BROKEN = [
@@ -130,6 +152,22 @@ BROKEN = [
     ("YOTCheckResponse", "<Other/>", "YOTCheckResponse"),
     ("Attendance", "<From>2026-01-02</From><Until>2026-01-01</Until>", "Until"),
     ("InformationResponse", "<Known>false</Known><Event/>", "Known"),
+    ("PoliceNotification", "<EventAt>2026-06-01T09:00:00+01:00</EventAt><NotifyBy>2026-06-02T09:00:00Z</NotifyBy>", "NotifyBy"),
+    ("CourtOutcome", HEARD.format("NOT_GUILTY", "2026-06-01"), "Sentence"),
+    ("CourtOutcome", HEARD.format("GUILTY", "2026-05-31"), "DueBy"),
+    ("AssetPlusStageShare", "<Document><Kind>ASSETPLUS</Kind></Document>" * 2, "AssetPlusStageShare"),
+    ("CaseTransfer", "<OriginatingYOT>one-yot</OriginatingYOT><TargetYOT>one-yot</TargetYOT>", "TargetYOT"),
+    ("CaseTransferResponse", "<Decision>DECLINED</Decision>", "CaseTransferResponse"),
+    ("CaseTransferResponse", "<Decision>ACCEPTED</Decision><DeclineReason>r</DeclineReason>", "CaseTransferResponse"),
+    ("HouseholdPlacementNotice", PLACED.format("2026-06-14", "2026-06-14", "false"), "NoticeBy"),
+    ("HouseholdPlacementNotice", PLACED.format("2026-06-15", "2026-06-16", "false"), "Late"),
+    ("HouseholdPlacementNotice", PLACED.format("2026-06-15", "2026-06-15", "true"), "Late"),
+    ("RecordTransferOffer", "<FromAuthority>one-csc</FromAuthority><ToAuthority>one-csc</ToAuthority>", "ToAuthority"),
+    ("RecordTransferResponse", "<Decision>ACCEPTED</Decision>", "RecordTransferResponse"),
+    ("RecordTransferResponse", "<Decision>DECLINED</Decision><DeclineReason>r</DeclineReason><ResponsibleFrom>2026-06-01</ResponsibleFrom>", "RecordTransferResponse"),
+    ("RecordTransferResponse", "<Decision>DECLINED</Decision>", "RecordTransferResponse"),
+    ("CorrectionNotice", "<Correction><Path>Subject/BirthDate</Path></Correction>" * 2, "CorrectionNotice"),
+    ("PlanUpload", "<PlanType>CIN</PlanType>", "PlanType"),
 ]  # fmt: skip
 
 

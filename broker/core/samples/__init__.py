@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import partial
 
-from broker.core.samples import children, consents, vacancy, youth_offending
+from broker.core.samples import children, consents, notices, vacancy, youth_offending
 from broker.core.samples.people import Dice, Person, household_member, involvement, person
 from broker.core.samples.tree import Tree, render
 
@@ -177,6 +177,19 @@ _SAMPLES: Mapping[str, _Sample] = {
         "youth-offending", youth_offending.information_response, _HOME_AND_FILES
     ),
     "InformationRefusal": _Sample("youth-offending", youth_offending.information_refusal),
+    "PoliceNotification": _Sample("youth-justice", notices.police_notification),
+    "CourtOutcome": _Sample("youth-justice", notices.court_outcome),
+    "AssetPlusStageShare": _Sample("youth-justice", notices.stage_share),
+    "CaseTransfer": _Sample("youth-justice", notices.case_transfer),
+    "CaseTransferResponse": _Sample("youth-justice", notices.case_response),
+    "HouseholdPlacementNotice": _Sample("household", notices.placement),
+    "RecordTransferOffer": _Sample("record", notices.record_offer),
+    "RecordTransferResponse": _Sample("record", notices.record_response),
+    "RecordTransfer": _Sample("record", notices.record),
+    "CorrectionNotice": _Sample("record", notices.correction),
+    "PlanUpload": _Sample("health-alert", notices.plan_upload),
+    "PlanEnd": _Sample("health-alert", notices.plan_end),
+    "AttendanceAlert": _Sample("health-alert", notices.attendance),
     "ConsentRecorded": _Sample("consent", consents.recorded),
     "ConsentWithdrawn": _Sample("consent", consents.withdrawn),
     "ConsentNotice": _Sample("consent", consents.notice),
