@@ -36,6 +36,7 @@ from broker.edge.answers import Answers
 from broker.edge.attempts import Attempts, Patience
 from broker.edge.backlog import publisher
 from broker.edge.clock_keeping import ClockKeeper
+from broker.edge.clock_notices import ClockNotices
 from broker.edge.collecting import Collector
 from broker.edge.consent_notices import Notices
 from broker.edge.consent_service import ConsentService
@@ -219,6 +220,7 @@ def build(config: BrokerConfig, clock: Clock | None = None) -> BrokerApp:
     parts = load_parts(config, clock)
     ways = make_ways(parts)
     delivery, kafka = _delivery(parts, ways)
+    notices = ClockNotices(delivery.service.recorder, parts.registers)
     workers = Workers(
         parts=parts,
         answers=Answers(),
@@ -227,7 +229,7 @@ def build(config: BrokerConfig, clock: Clock | None = None) -> BrokerApp:
         examine=ThreadPoolExecutor(config.http.examine_threads, "examine"),
         watch=RegisterWatch(parts.registers, config.registers.protocols_dir),
         ways=ways,
-        keeper=ClockKeeper(parts.store, parts.registers, parts.clock),
+        keeper=ClockKeeper(parts.store, parts.registers, parts.clock, notices),
     )
     directory = Directory(parts.registers)
     key = TokenKey(token_key(config.keys.token_key_file))

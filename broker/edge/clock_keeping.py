@@ -21,6 +21,8 @@ from broker.core.errors import Fault, Rejection
 from broker.core.instant import from_millis, millis, rfc3339
 from broker.core.ledger import clock_entry
 from broker.core.reasons import Reason
+from broker.core.submission import Submission
+from broker.edge.clock_notices import ClockNotices
 from broker.edge.intake import Registers
 from broker.edge.ledger import Ledger
 from broker.edge.store import Store
@@ -29,7 +31,7 @@ from broker.edge.tables import clock_reader, ledger
 from broker.ports import Clock
 
 ENTRIES = 500  # of the ledger at a time
-CLOCKS = 200  # that go on in one transaction
+CLOCKS = 50  # that go on in one transaction: each may be told of in three signed notices
 EVERY_S = 5.0  # between two looks: the shortest term is hours
 FIGURES_MAX = 200_000  # clocks that the figures are made of, the newest
 
@@ -43,6 +45,7 @@ class ClockKeeper:
     store: Store
     registers: Registers
     clock: Clock
+    notices: ClockNotices
 
     async def step(self) -> int:
         """Read on in the ledger, then let run out what has run out; return how much was done."""
@@ -78,7 +81,9 @@ class ClockKeeper:
 
     async def _go_on(self) -> int:
         now = self.clock.now()
-        return await self.store.write(lambda conn, kept: _run_out(_Writing(conn, kept, now)))
+        return await self.store.write(
+            lambda conn, kept: _run_out(_Writing(conn, kept, now), self.notices)
+        )
 
     async def listed(self, state: ClockState | None, limit: int) -> list[dict[str, Any]]:
         """Return clocks, those that run out first first; without ``state`` the open ones."""
@@ -182,24 +187,31 @@ def _stop(writing: _Writing, one: Stopped) -> None:
             _change(writing, row, state, one.at, **changed)
 
 
-def _run_out(writing: _Writing) -> int:
-    """Let clocks whose time has come go on, one state at a time; return how many did."""
+def _run_out(writing: _Writing, notices: ClockNotices) -> int:
+    """Let clocks whose time has come go on, one state at a time; return how many did.
+
+    Where a clock stands now is told to those concerned; what it passed meanwhile is not.
+    """
     chosen = select(table).where(table.c.next_at <= millis(writing.now)).limit(CLOCKS)
     rows = writing.conn.execute(chosen.order_by(table.c.next_at)).mappings().all()
+    told: list[Submission] = []
     for row in rows:
         at = from_millis(row["next_at"])
         times = _times(row)
         following = next_change(times, at)
         state = state_of(times, None, at)
         then = None if following is None else millis(following)
-        _change(writing, row, state, at, next_at=then)
+        changed = _change(writing, row, state, at, next_at=then)
+        if changed and state is state_of(times, None, writing.now):
+            told += notices.about(writing.conn, row, state, at, writing.now)
+    notices.keep(writing.conn, writing.ledger, told)
     return len(rows)
 
 
 def _change(
     writing: _Writing, row: RowMapping, state: ClockState, at: datetime, **values: object
-) -> None:
-    """Put a clock into its next state, once, and record that as an event."""
+) -> bool:
+    """Put a clock into its next state, once, and record that as an event; return whether it was."""
     where = (
         table.c.message == row["message"],
         table.c.recipient == row["recipient"],
@@ -207,10 +219,12 @@ def _change(
         table.c.state == row["state"],
     )
     changed = writing.conn.execute(update(table).where(*where).values(state=state.value, **values))
-    if changed.rowcount == 1:
-        facts = {name: row[name] for name in ("message", "message_id", "sender", "recipient")}
-        event = clock_entry(row["clock"], state.value, at=at, recorded_at=writing.now, **facts)
-        writing.ledger.append(event)
+    if changed.rowcount != 1:
+        return False
+    facts = {name: row[name] for name in ("message", "message_id", "sender", "recipient")}
+    event = clock_entry(row["clock"], state.value, at=at, recorded_at=writing.now, **facts)
+    writing.ledger.append(event)
+    return True
 
 
 def _times(row: RowMapping) -> Deadlines:

@@ -27,7 +27,8 @@ from broker.edge.ids import new_id
 MESSAGE_TYPE = "NonDeliveryReport"
 CONSENT_NOTICE = "ConsentNotice"
 OVERRIDE_NOTICE = "OverrideNotice"
-OWN_TYPES = frozenset({MESSAGE_TYPE, CONSENT_NOTICE, OVERRIDE_NOTICE})
+CLOCK_NOTICE = "ClockNotice"
+OWN_TYPES = frozenset({MESSAGE_TYPE, CONSENT_NOTICE, OVERRIDE_NOTICE, CLOCK_NOTICE})
 SCHEMA_VERSION = "1.0"
 NAMESPACE = "urn:fame:report:1.0"
 PURPOSE = "AUDIT"

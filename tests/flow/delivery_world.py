@@ -226,14 +226,14 @@ class FarSide:
 
 
 class World:
-    def __init__(self, folder: Path, patience: Patience) -> None:
+    def __init__(self, folder: Path, patience: Patience, url: str | None = None) -> None:
         self.clock = FrozenClock()
         self.registers = Registers()
         self.consents = Consents()
         self.far: dict[AgencyId, FarSide] = {}
         self.observed: list[tuple[str, str]] = []
         self.patience = patience
-        self._url = f"sqlite:///{folder / 'fame.db'}"
+        self._url = url or f"sqlite:///{folder / 'fame.db'}"
         self._threads = ThreadPoolExecutor(1)
         self.ring = KeyRing([KEK])
         self.issuer = Issuer(BROKER, lambda c: sign_canonical(c, signing_key(BROKER)))
@@ -241,7 +241,7 @@ class World:
 
     def open(self) -> None:
         """Start the broker's delivering half, for the first time or after a crash."""
-        self.store = Store.open(self._url, ring=self.ring, issuer=self.issuer)
+        self.store = self.another_store()
         self.transport = InProcessTransport(lane_max=16)
         discloser = Discloser(
             broker=BROKER,
@@ -280,6 +280,10 @@ class World:
             metrics=Metrics(),
             records=Records(schemas()),
         )
+
+    def another_store(self) -> Store:
+        """Open the database once more, as another node does."""
+        return Store.open(self._url, ring=self.ring, issuer=self.issuer)
 
     async def close(self) -> None:
         await self.runtime.stop(grace_s=0)
@@ -378,8 +382,11 @@ def envelope(
 
 
 @asynccontextmanager
-async def world(folder: Path, patience: Patience | None = None) -> AsyncIterator[World]:
-    made = World(folder, patience or Patience(attempts_max=3, backoff_s_first=1, timeout_s=15))
+async def world(
+    folder: Path, patience: Patience | None = None, url: str | None = None
+) -> AsyncIterator[World]:
+    patience = patience or Patience(attempts_max=3, backoff_s_first=1, timeout_s=15)
+    made = World(folder, patience, url)
     try:
         yield made
     finally:

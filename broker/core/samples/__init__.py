@@ -135,6 +135,20 @@ def _non_delivery(dice: Dice, _: Person, today: date) -> list[Tree]:
     ]
 
 
+def _clock_notice(dice: Dice, _: Person, today: date) -> list[Tree]:
+    return [
+        ("MessageId", f"01900000-0000-7000-8000-{dice.number(0, 10**12 - 1):012d}"),
+        ("MessageType", "Referral"),
+        ("Sender", "hylton-school"),
+        ("Recipient", "gateshead-csc"),
+        ("Clock", "MASH-ACK"),
+        ("State", dice.pick(("DUE", "OVERDUE", "ESCALATED"))),
+        ("StartedAt", f"{today.isoformat()}T08:00:00Z"),
+        ("InTimeBefore", f"{today.isoformat()}T16:00:00Z"),
+        ("At", f"{today.isoformat()}T15:00:00Z"),
+    ]
+
+
 def _attachment(dice: Dice, _: date) -> Tree:
     return children.attachment(dice, 3000)
 
@@ -196,4 +210,5 @@ _SAMPLES: Mapping[str, _Sample] = {
     "DisclosureDecision": _Sample("consent", consents.decision),
     "OverrideNotice": _Sample("consent", consents.override_notice),
     "NonDeliveryReport": _Sample("report", _non_delivery),
+    "ClockNotice": _Sample("clock", _clock_notice),
 }
