@@ -132,7 +132,7 @@ def test_an_exit_code_says_whose_business_it_is(code: str, number: int) -> None:
 def test_a_sandbox_is_a_register_that_can_be_used(made: Path) -> None:
     register = load_register(made / "protocols")
 
-    assert len(register.agencies) == 12
+    assert len(register.agencies) == 16
     for agency in register.agencies.values():
         assert [system for system in agency.systems if system.tls_fingerprints]
         assert [system for system in agency.systems if system.client_id and system.jwks]

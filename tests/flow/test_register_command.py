@@ -80,7 +80,7 @@ def test_one_that_is_not_there_is_told_with_those_that_are(fame: Fame) -> None:
 
 
 def test_lint_finds_nothing_in_the_sandbox(fame: Fame) -> None:
-    assert fame("protocol", "lint") == (0, "9 sharing protocols, nothing found.\n")
+    assert fame("protocol", "lint") == (0, "14 sharing protocols, nothing found.\n")
 
 
 def test_lint_fails_on_an_error(fame: Fame, protocols: Path) -> None:
@@ -161,7 +161,7 @@ def test_the_agencies_are_listed_and_shown(fame: Fame) -> None:
 
     assert code == 0
     assert "NHS_COMMUNITY" in out
-    assert len(rows) == 12
+    assert len(rows) == 16
     assert "acting_for = sunderland-csc" in shown
     assert "sunderland-csc" in document["sends_to"]
     assert "northumbria-police" not in document["sends_to"]
@@ -239,7 +239,7 @@ def test_an_agency_with_a_wrong_id_or_type_is_not_added(
     arguments = [wrong[1] if argument == wrong[0] else argument for argument in NEW]
 
     assert fame(*arguments)[0] == 2
-    assert len(load_register(protocols).agencies) == 12
+    assert len(load_register(protocols).agencies) == 16
 
 
 def test_a_register_that_cannot_be_read_is_told_with_file_and_line(

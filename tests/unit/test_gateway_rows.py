@@ -65,6 +65,7 @@ FIRST_DAYS = {
     "GDPR-6-1-d": date(2018, 5, 25),
     "GDPR-6-1-e": date(2018, 5, 25),
     "GDPR-6-1-f": date(2018, 5, 25),
+    "GDPR-19": date(2018, 5, 25),
     "GDPR-28": date(2018, 5, 25),
     "GDPR-6-1-ea": date(2026, 2, 5),
     "GDPR-6-1-ea-1": date(2026, 2, 5),
@@ -116,6 +117,7 @@ BEARS = [
     ("PCSC-16", SPECIFIED, SPECIFIED, "SVD"),
     ("PCSC-16", "SCHOOL", "YCS_SECURE", "SVD"),
     ("HA96-208", "LA_HOUSING", "LA_HOUSING", "TA-NOTICE"),
+    ("GDPR-19", "SCHOOL", "LA_CSC", "SAR"),
     ("VAC-OPEN", "LA_HR", "JOB_PORTAL", "JOBS"),
 ]  # fmt: skip
 
