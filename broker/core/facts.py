@@ -13,6 +13,8 @@ GIVEN = "GIVEN"  # the answer on consent: one in force carries the disclosure
 SAFEGUARDING_CONDITION = "DPA-S1-18"
 _TASK = "PublicTaskStatement"
 _STATED = ("SharingBasis", "Consent", "SensitiveInvolvement", _TASK)
+# What says in the payload itself that nobody may find these people, by message type.
+_HIDES = {"HouseholdPlacementNotice": ("RiskMarker", "DOMESTIC_ABUSE")}
 _Values = dict[str, list[str | None]]  # texts of the children of an element, by name
 
 
@@ -72,7 +74,7 @@ def facts_of(message: ValidMessage) -> DecisionFacts:
         gateway=header.gateway,
         practitioner=header.practitioner,
         reason_for_access=header.reason_for_access,
-        shielded=header.shielded,
+        shielded=header.shielded or _hides(header.message_type, payload),
         has_subject=subject is not None,
         has_identifier=subject is not None and subject.nhs_number is not None,
         omission_reason=None if subject is None else subject.omission_reason,
@@ -111,6 +113,15 @@ def _stated(payload: etree._Element) -> tuple[_Values, _Values, list[_Values], b
         else:
             basis = values
     return basis, consent, services, public_task
+
+
+def _hides(message_type: str, payload: etree._Element) -> bool:
+    """Return whether the payload says what shields whoever it is about, marked or not (ISP-8.1)."""
+    if message_type not in _HIDES:
+        return False
+    name, code = _HIDES[message_type]
+    namespace, brace, _ = payload.tag.rpartition("}")
+    return any(one.text == code for one in payload.iterchildren(namespace + brace + name))
 
 
 def _first(values: _Values, name: str) -> str | None:

@@ -111,6 +111,8 @@ def sample(
     for seed in range(SEEDS):
         raw = sample_payload(message_type, seed, person_seed=person, today=FRIDAY.date())
         root = etree.fromstring(raw)
+        if texts(root, "Subject/OmissionReason"):
+            continue  # then it cannot be told that two messages are about one child
         if all(text in texts(root, path) for path, text in wanted.items()) and all(
             texts(root, path) for path in has
         ):
@@ -355,6 +357,23 @@ class Journey:
                 for found in sent.payload.iter(f"{{*}}{name}"):
                     assert found.text is not None
                     assert found.text not in written
+
+
+async def consent(j: Journey, agency: AgencyId, **said: str) -> str:
+    """Have ``agency`` tell the broker by a signed message what the child said; return its id."""
+    consent_id = new_id()
+    payload = sample("ConsentRecorded", edit=saying(ConsentId=consent_id, **said))
+    sent = await j.send(agency, payload, BROKER, purpose="CONSENT")
+    assert sent.answer.status_code == 202, sent.answer.text
+    return consent_id
+
+
+async def withdrawal(j: Journey, agency: AgencyId, consent_id: str) -> None:
+    """Have ``agency`` tell the broker that the child took a consent back, just now."""
+    at = j.clock.at.isoformat()
+    payload = sample("ConsentWithdrawn", edit=saying(ConsentId=consent_id, WithdrawnAt=at))
+    sent = await j.send(agency, payload, BROKER, purpose="CONSENT")
+    assert sent.answer.status_code == 202, sent.answer.text
 
 
 @asynccontextmanager

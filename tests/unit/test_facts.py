@@ -141,3 +141,28 @@ def test_the_relevance_and_the_public_task_are_read() -> None:
     assert not facts(basis("<RelevanceConsidered>false</RelevanceConsidered>")).relevant
     assert not facts().relevant
     assert not facts().public_task
+
+
+@pytest.mark.parametrize(
+    ("message_type", "inside", "expected"),
+    [
+        ("HouseholdPlacementNotice", "<RiskMarker>DOMESTIC_ABUSE</RiskMarker>", True),
+        (
+            "HouseholdPlacementNotice",
+            "<RiskMarker>OTHER</RiskMarker><RiskMarker>DOMESTIC_ABUSE</RiskMarker>",
+            True,
+        ),
+        ("HouseholdPlacementNotice", "<RiskMarker>CHILD_PROTECTION</RiskMarker>", False),
+        (
+            "HouseholdPlacementNotice",
+            "<Child><RiskMarker>DOMESTIC_ABUSE</RiskMarker></Child>",
+            False,
+        ),
+        ("HouseholdPlacementNotice", "", False),
+        ("PoliceNotification", "<RiskMarker>DOMESTIC_ABUSE</RiskMarker>", False),
+    ],
+)
+def test_a_household_that_fled_domestic_abuse_is_shielded_marked_or_not(
+    message_type: str, inside: str, *, expected: bool
+) -> None:
+    assert facts(inside, message_type=message_type).shielded is expected
