@@ -1,0 +1,218 @@
+"""A child moves to another authority, comes to unscheduled care, is placed with its household."""
+
+from datetime import timedelta
+from pathlib import Path
+
+from lxml import etree
+
+from tests.flow.journey import (
+    CSC,
+    FRIDAY,
+    HEALTH,
+    HOUSING,
+    OTHER_CSC,
+    OTHER_HOUSING,
+    POLICE,
+    SCHOOL,
+    Got,
+    Journey,
+    Sent,
+    journey,
+    sample,
+    saying,
+    texts,
+)
+
+RECORDS, ALERTS, PLACEMENTS = "ne-records@1", "ne-health-alerts@1", "ne-placements@1"
+
+
+# -- J4: a child moves to another authority --------------------------------------------------
+
+
+async def offered(j: Journey, shielded: str = "true") -> tuple[Sent, Got]:
+    """Have one authority offer a record; the other gets no more than who and which plan."""
+    offer = sample("RecordTransferOffer", Shielded=shielded, PlanType="CPP")
+    sent = await j.send(CSC, offer, OTHER_CSC, purpose="CP", shielded=shielded == "true")
+    got = await j.gets(OTHER_CSC, sent, f"{RECORDS} offer", shows=["Shielded", "PlanType"])
+    return sent, got
+
+
+async def test_a_record_follows_its_shield_once_the_other_authority_has_taken_it(
+    tmp_path: Path,
+) -> None:
+    async with journey(tmp_path) as j:
+        offer, got = await offered(j)
+        assert got.says("Shielded") == ["true"]  # before any of the record
+        assert await j.clocks(offer, OTHER_CSC) == {"RECORD-TRANSFER": "running"}
+
+        number = saying(TransferId=got.says("TransferId")[0], ShieldSet="true")
+        taken = sample("RecordTransferResponse", Decision="ACCEPTED", edit=number)
+        answer = await j.send(OTHER_CSC, taken, CSC, purpose="CP", correlation_id=offer.number)
+        told = await j.gets(
+            CSC, answer, f"{RECORDS} answer", shows=["Decision", "ResponsibleFrom", "ShieldSet"]
+        )
+        assert told.says("TransferId") == got.says("TransferId")
+        assert await j.clocks(offer, OTHER_CSC) == {"RECORD-TRANSFER": "met"}
+
+        whole = sample(
+            "RecordTransfer",
+            has=["SensitiveInvolvement", "Address/PostCode"],
+            edit=saying(TransferId=got.says("TransferId")[0], Shielded="true"),
+        )
+        sent = await j.send(
+            CSC, whole, OTHER_CSC, purpose="CP", causation_id=answer.number, shielded=True
+        )
+        record = await j.gets(
+            OTHER_CSC,
+            sent,
+            f"{RECORDS} record",
+            shows=["Shielded", "Plan/PlanType", "Summary", "Involvement/Provider"],
+            lacks=["Address/PostCode", "SensitiveInvolvement/ServiceType"],
+        )
+        assert texts(whole, "Address/PostCode")[0] not in record.body.decode()
+
+
+async def test_a_record_that_is_declined_stays_where_it_is(tmp_path: Path) -> None:
+    async with journey(tmp_path) as j:
+        offer, _ = await offered(j, shielded="false")
+        declined = sample("RecordTransferResponse", Decision="DECLINED")
+        answer = await j.send(OTHER_CSC, declined, CSC, purpose="CP", correlation_id=offer.number)
+        told = await j.gets(CSC, answer, f"{RECORDS} answer", shows=["DeclineReason"])
+
+        assert told.says("ResponsibleFrom") == []
+        assert await j.clocks(offer, OTHER_CSC) == {"RECORD-TRANSFER": "met"}
+
+
+async def test_an_offer_that_nobody_answers_is_overdue_after_a_week(tmp_path: Path) -> None:
+    async with journey(tmp_path) as j:
+        offer, got = await offered(j)
+        await j.acknowledge(OTHER_CSC, got, "L4")  # to have dealt with it is not to answer
+        j.later(days=7)  # the fifth working day
+        assert await j.clocks(offer, OTHER_CSC) == {"RECORD-TRANSFER": "due"}
+        j.later(days=1)
+        assert await j.clocks(offer, OTHER_CSC) == {"RECORD-TRANSFER": "overdue"}
+        await j.told(CSC, "ClockNotice", Clock="RECORD-TRANSFER", State="OVERDUE")
+
+
+# -- J5: a child with a plan comes to unscheduled care ---------------------------------------
+
+
+async def test_unscheduled_care_knows_of_a_plan_and_social_care_of_the_visit(
+    tmp_path: Path,
+) -> None:
+    async with journey(tmp_path) as j:
+        flag = await j.send(
+            CSC, sample("PlanUpload", PlanType="CPP"), HEALTH, purpose="HEALTH-ALERT"
+        )
+        got = await j.gets(
+            HEALTH, flag, f"{ALERTS} plan", shows=["PlanType", "OutOfHoursPhone", "LACode"]
+        )
+        assert {etree.QName(one).localname for one in got.payload[0]} == {"NHSNumber", "BirthDate"}
+
+        came = sample("AttendanceAlert", SettingType="EMERGENCY_DEPARTMENT")
+        visit = await j.send(HEALTH, came, CSC, purpose="HEALTH-ALERT")
+        alert = await j.gets(CSC, visit, f"{ALERTS} attendance", shows=["AttendedAt", "SettingODS"])
+        assert alert.says("Subject/NHSNumber") == got.says("Subject/NHSNumber")
+        assert await j.clocks(visit, CSC) == {"ATTENDANCE-READ": "running"}  # delivered, not read
+        await j.acknowledge(CSC, alert, "L3")
+        assert await j.clocks(visit, CSC) == {"ATTENDANCE-READ": "met"}
+
+        ended = await j.send(CSC, sample("PlanEnd"), HEALTH, purpose="HEALTH-ALERT")
+        await j.gets(HEALTH, ended, f"{ALERTS} plan", shows=["EndedOn"], lacks=["EndReason"])
+
+
+async def test_a_visit_is_told_to_social_care_and_not_to_the_police(tmp_path: Path) -> None:
+    async with journey(tmp_path) as j:
+        sent = await j.send(HEALTH, sample("AttendanceAlert"), POLICE, purpose="HEALTH-ALERT")
+
+        await j.refused(sent, POLICE, "policy.no_isp")
+
+
+# -- J6: a homeless household is placed out of its area --------------------------------------
+
+
+async def placed(j: Journey, notice: etree._Element) -> tuple[Sent, Sent]:
+    """Have the placing authority give its notice, and tell those who look after the children."""
+    statutory = await j.send(HOUSING, notice, OTHER_HOUSING, purpose="TA-NOTICE")
+    children = await j.send(HOUSING, notice, CSC, SCHOOL, HEALTH, purpose="CIN")
+    return statutory, children
+
+
+async def test_each_hears_of_a_placed_household_what_it_has_to_know(tmp_path: Path) -> None:
+    async with journey(tmp_path) as j:
+        notice = sample(
+            "HouseholdPlacementNotice",
+            RiskMarker="CHILD_PROTECTION",
+            Late="false",
+            has=["Address/PostCode", "MovedFrom/PostCode"],
+        )
+        statutory, children = await placed(j, notice)
+
+        await j.gets(
+            OTHER_HOUSING,
+            statutory,
+            f"{PLACEMENTS} notice",
+            shows=["Subject/Name/FamilyName", "Others/Number", "Address/PostCode", "AvailableOn"],
+            lacks=["Subject/BirthDate", "Child/BirthDate", "MovedFrom/PostCode", "RiskMarker"],
+        )
+        assert await j.clocks(statutory, OTHER_HOUSING) == {"HA96-208-NOTICE": "met"}
+        await j.gets(
+            CSC,
+            children,
+            f"{PLACEMENTS} children-social-care",
+            shows=["Child/BirthDate", "Child/SchoolName", "RiskMarker", "MovedFrom/PostCode"],
+            lacks=["Child/GPName"],
+        )
+        for agency in (SCHOOL, HEALTH):
+            await j.gets(
+                agency,
+                children,
+                f"{PLACEMENTS} children-school-and-health",
+                shows=["Child/Name/FamilyName", "Address/PostCode"],
+                lacks=["Subject/Name/FamilyName", "RiskMarker", "Function", "MovedFrom/PostCode"],
+            )
+
+
+async def test_where_a_household_is_that_fled_domestic_abuse_nobody_is_told(
+    tmp_path: Path,
+) -> None:
+    async with journey(tmp_path) as j:
+        notice = sample(
+            "HouseholdPlacementNotice",
+            has=["RiskMarker", "Address/PostCode", "MovedFrom/PostCode"],
+            edit=saying(RiskMarker="DOMESTIC_ABUSE"),
+        )
+        statutory, children = await placed(j, notice)  # its sender forgot to mark it
+
+        for sent, agency, clause in (
+            (statutory, OTHER_HOUSING, "notice"),
+            (children, CSC, "children-social-care"),
+            (children, SCHOOL, "children-school-and-health"),
+            (children, HEALTH, "children-school-and-health"),
+        ):
+            got = await j.gets(
+                agency,
+                sent,
+                f"{PLACEMENTS} {clause}",
+                shows=["HousingOfficer/Phone"],
+                lacks=["Address/PostCode", "Address/UPRN"],
+            )
+            for path in ("Address/PostCode", "MovedFrom/PostCode", "Address/UPRN"):
+                assert texts(notice, path)[0] not in got.body.decode()
+
+
+async def test_a_notice_that_nobody_collects_in_a_fortnight_is_overdue(tmp_path: Path) -> None:
+    async with journey(tmp_path) as j:
+        sent = await j.send(
+            HOUSING,
+            sample("HouseholdPlacementNotice"),
+            OTHER_HOUSING,
+            purpose="TA-NOTICE",
+            expires_at=FRIDAY + timedelta(days=30),
+        )
+        j.later(days=13)
+        assert await j.clocks(sent, OTHER_HOUSING) == {"HA96-208-NOTICE": "running"}
+        j.later(days=2)
+        assert await j.clocks(sent, OTHER_HOUSING) == {"HA96-208-NOTICE": "overdue"}
+        for agency in (HOUSING, OTHER_HOUSING):
+            await j.told(agency, "ClockNotice", Clock="HA96-208-NOTICE", State="OVERDUE")
