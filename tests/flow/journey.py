@@ -280,7 +280,7 @@ class Journey:
 
     async def take(self, recipient: AgencyId, number: str) -> Got:
         """Wait until the message ``number`` lies ready, and read it."""
-        listed = await self._lying(recipient, lambda one: one["message_id"] == number)
+        listed = await self.lies(recipient, number)
         return await self._read(recipient, listed["delivery_id"])
 
     async def told(self, recipient: AgencyId, message_type: str, **said: str) -> Got:
@@ -299,16 +299,15 @@ class Journey:
         answer = await self.broker.get(agency, f"/mailbox/{agency}?limit=200")
         return list(answer.json()["deliveries"])
 
-    async def _lying(
-        self, agency: AgencyId, wanted: Callable[[dict[str, Any]], bool]
-    ) -> dict[str, Any]:
+    async def lies(self, agency: AgencyId, number: str) -> dict[str, Any]:
+        """Wait until the message ``number`` lies ready for ``agency``."""
         deadline = asyncio.get_running_loop().time() + ARRIVES_S
         while asyncio.get_running_loop().time() < deadline:
             for one in await self.mailbox(agency):
-                if wanted(one):
+                if one["message_id"] == number:
                     return one
             await asyncio.sleep(LOOK_S)
-        raise TimeoutError(f"nothing of the kind came to {agency}")
+        raise TimeoutError(f"what was sent to {agency} did not come")
 
     async def _read(self, agency: AgencyId, delivery_id: str) -> Got:
         answer = await self.broker.get(agency, f"/mailbox/{agency}/{delivery_id}")
