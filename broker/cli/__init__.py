@@ -16,7 +16,7 @@ from broker.core.errors import BrokerError
 # noun: (module below broker.cli, what it is for). A module has `command` or `app`.
 NOUNS = {
     "init": ("init", "make a broker's folder: keys, configuration, sandbox agencies"),
-    "demo": ("demo", "play a partnership on this machine: six stories, a result table"),
+    "demo": ("demo", "play a partnership on this machine: eight stories, a result table"),
     "serve": ("serve", "run the broker"),
     "deliver": ("deliver", "run the worker of one agency behind its Kafka topic"),
     "doctor": ("doctor", "look for what is wrong or soon will be, with the next step"),

@@ -1,4 +1,4 @@
-"""`fame demo`: a partnership on this machine, every part a process of its own, and six stories."""
+"""`fame demo`: a partnership on this machine, each part a process of its own; eight stories."""
 
 import shutil
 import signal
@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from broker.cli import init, stories
+from broker.cli import consent_stories, init, stories
 from broker.cli.failure import EXIT_USAGE, Failure
 from broker.cli.home import DEMO, load_config, now
 from broker.cli.processes import Program, free_port, wait_for_port
@@ -28,11 +28,6 @@ backoff_s_first = 0.2
 poll_s = 0.2
 """
 
-LATER = (
-    "Not played here: consent and its withdrawal (fame consent --help), and the\n"
-    "override by two people that is reviewed afterwards (fame override --help)."
-)
-
 
 def command(
     folder: Annotated[Path, typer.Option("--dir", help="Folder for the demo's state.")] = DEMO,
@@ -41,7 +36,7 @@ def command(
         bool, typer.Option("--keep-running", help="Leave everything running until Ctrl-C.")
     ] = False,
 ) -> None:
-    """Play six stories with a broker and three case systems, and show what came of each."""
+    """Play eight stories with a broker and three case systems, and show what came of each."""
     began = time.monotonic()
     _prepare(folder, reset=reset)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends what was started, as Ctrl-C
@@ -90,6 +85,8 @@ class Partnership:
         yield stories.no_agreement
         yield stories.minimised
         yield lambda stage: stories.outage(stage, self.start_portal)
+        yield consent_stories.consent
+        yield consent_stories.override
 
     def start_portal(self) -> None:
         """Bring up the portal, which was down."""
@@ -135,9 +132,10 @@ def _show(lines: list[Line], seconds: float) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    colours = {"rejected": "red", "refused": "red", "no answer": "yellow", "tried again": "yellow"}
+    colours = {"rejected": "red", "refused": "red"}
+    colours |= dict.fromkeys(("no answer", "tried again", "stopped"), "yellow")
     table = Table(
-        box=box.SIMPLE_HEAD, title=f"Six stories in {seconds:.1f} s", title_justify="left"
+        box=box.SIMPLE_HEAD, title=f"Eight stories in {seconds:.1f} s", title_justify="left"
     )
     for heading in ("", "what was tried", "what came of it", "why"):
         table.add_column(heading, overflow="fold")
@@ -151,7 +149,6 @@ def _show(lines: list[Line], seconds: float) -> None:
     if not console.is_terminal:  # into a file or a pipe: nobody's window is too narrow
         console = Console(width=max(console.width, WIDTH))
     console.print(table)
-    print(LATER)
 
 
 def _wait(folder: Path, port: int) -> None:

@@ -15,10 +15,12 @@ from broker.cli.failure import EXIT_UNAVAILABLE, Failure
 from broker.cli.sample import new_header, payload_of
 from broker.cli.tampering import Tampering, tampered
 from broker.core.envelope import NAMESPACE, parse
+from broker.core.message import Header
 from broker.core.signing import SigningKey, build_envelope, sign_envelope
 
 ANSWER_S = 1.5
 DELIVERED_S = 5.0
+CHILD = 7  # the sample whom all of it is about
 POLL_S = 0.05
 JSON = {"accept": "application/json"}
 
@@ -43,10 +45,28 @@ class Stage:
 
     def message(self, kind: str, sender: str, to: list[str], purpose: str, **more: Any) -> bytes:  # noqa: ANN401 - of new_header
         """Return a new signed message with a synthetic payload."""
+        header = new_header(kind, sender, to, purpose, system=system_of(self.home, sender), **more)
+        return self.sign(header, payload_of(kind, CHILD))
+
+    def sign(self, header: Header, payload: bytes) -> bytes:
+        """Return a message signed with the key of its sender."""
+        sender = header.sender
         if sender not in self._keys:
             self._keys[sender] = signing_key(self.home, sender)
-        header = new_header(kind, sender, to, purpose, system=system_of(self.home, sender), **more)
-        return sign_envelope(build_envelope(header, payload_of(kind, 7)), self._keys[sender])
+        return sign_envelope(build_envelope(header, payload), self._keys[sender])
+
+    def header(self, kind: str, sender: str, to: list[str], purpose: str) -> Header:
+        """Return the header of a new message."""
+        return new_header(kind, sender, to, purpose, system=system_of(self.home, sender))
+
+    def get(self, agency: str, path: str) -> Mapping[str, Any]:
+        """Return what the broker tells ``agency`` at ``path``."""
+        found: Mapping[str, Any] = self._client(agency).get(path).json()
+        return found
+
+    def mailbox(self, agency: str) -> list[Mapping[str, Any]]:
+        """Return what lies in the mailbox of ``agency``."""
+        return list(self.get(agency, f"/mailbox/{agency}?limit=200")["deliveries"])
 
     def send(self, agency: str, message: bytes, wait_s: float = 0) -> httpx2.Response:
         """Return the broker's answer to ``agency``."""
@@ -55,8 +75,7 @@ class Stage:
 
     def view(self, agency: str, submission: str) -> Mapping[str, Any]:
         """Return how a message stands, as ``agency`` may know it."""
-        found: Mapping[str, Any] = self._client(agency).get(f"/messages/{submission}").json()
-        return found
+        return self.get(agency, f"/messages/{submission}")
 
     def recipient(self, agency: str, submission: str, recipient: str) -> Mapping[str, Any]:
         """Return how a message stands with one recipient."""
@@ -91,7 +110,7 @@ def checks(stage: Stage) -> Iterator[Line]:
     """A youth offending team asks three agencies whether a child is known."""
     asked = ["sunderland-csc", "northumbria-police", "hylton-school"]
     request = stage.message("YOTCheckRequest", "sunderland-yot", asked, "YJ", respond_in_s=30)
-    body = _body(stage.send("sunderland-yot", request, ANSWER_S))
+    body = accepted(stage.send("sunderland-yot", request, ANSWER_S))
     yield Line(1, "sunderland-yot asks three agencies about a child", "accepted", _ledger(body))
     for answer in body["answers"]:
         withheld = _withheld(b64decode(answer["envelope"]))
@@ -103,7 +122,7 @@ def checks(stage: Stage) -> Iterator[Line]:
 def duplicates(stage: Stage) -> Iterator[Line]:
     """The same message comes twice, as after a lost answer."""
     message = stage.message("Referral", "wearside-nhs", ["sunderland-csc"], "CP")
-    first, second = (_body(stage.send("wearside-nhs", message)) for _ in range(2))
+    first, second = (accepted(stage.send("wearside-nhs", message)) for _ in range(2))
     same = "byte for byte the first receipt" if first["signed"] == second["signed"] else "DIFFERS"
     yield Line(2, "wearside-nhs sends the same referral twice", "first receipt", same)
 
@@ -128,9 +147,9 @@ def minimised(stage: Stage) -> Iterator[Line]:
     whole = stage.message("Referral", "hylton-school", ["sunderland-csc"], "CP")
     part = stage.message("Referral", "hylton-school", ["gateshead-csc"], "CIN")
     for message, words in ((whole, "child protection"), (part, "a child in need")):
-        body = _body(stage.send("hylton-school", message))
+        body = accepted(stage.send("hylton-school", message))
         for outcome in body["receipt"]["outcomes"]:
-            state = _settled(stage, "hylton-school", body, outcome["recipient"])
+            state = settled(stage, "hylton-school", body, outcome["recipient"])
             what = f"hylton-school refers to {outcome['recipient']}: {words}"
             yield Line(5, what, state, _fields(outcome.get("withheld", ())))
 
@@ -138,11 +157,11 @@ def minimised(stage: Stage) -> Iterator[Line]:
 def outage(stage: Stage, start_portal: Callable[[], object]) -> Iterator[Line]:
     """A vacancy is published while the portal is down."""
     sender, to = "gateshead-hr", ["ne-jobs-portal", "sunderland-csc", "gateshead-csc"]
-    body = _body(stage.send(sender, stage.message("VacancyPublished", sender, to, "JOBS")))
+    body = accepted(stage.send(sender, stage.message("VacancyPublished", sender, to, "JOBS")))
     submission = str(body["receipt"]["submission_id"])
     for outcome in body["receipt"]["outcomes"]:
         if outcome["recipient"] != to[0]:
-            state = _settled(stage, sender, body, outcome["recipient"])
+            state = settled(stage, sender, body, outcome["recipient"])
             what = f"{sender} publishes a vacancy to {outcome['recipient']}"
             yield Line(6, what, state, _fields(outcome.get("withheld", ())))
 
@@ -157,7 +176,7 @@ def outage(stage: Stage, start_portal: Callable[[], object]) -> Iterator[Line]:
     yield Line(6, "  the portal is up again", "delivered", f"attempt {portal()['attempts']}")
 
 
-def _settled(stage: Stage, sender: str, body: Mapping[str, Any], recipient: str) -> str:
+def settled(stage: Stage, sender: str, body: Mapping[str, Any], recipient: str) -> str:
     """Wait until a message is with ``recipient``, and say where."""
     submission = str(body["receipt"]["submission_id"])
 
@@ -168,7 +187,12 @@ def _settled(stage: Stage, sender: str, body: Mapping[str, Any], recipient: str)
     return {"available": "in its mailbox"}.get(state(), state())
 
 
-def _body(answer: httpx2.Response) -> dict[str, Any]:
+def accepted(answer: httpx2.Response) -> dict[str, Any]:
+    """Return the answer to a message that was accepted.
+
+    Raises:
+        Failure: it was not.
+    """
     body: dict[str, Any] = answer.json()
     if "receipt" not in body:
         rows = {"code": str(body.get("code")), "why": str(body.get("detail"))}

@@ -47,13 +47,13 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return folder, done.stdout
 
 
-def test_six_stories_are_played_in_a_short_time(played: tuple[Path, str]) -> None:
-    said = re.search(r"Six stories in ([\d.]+) s", played[1])
+def test_eight_stories_are_played_in_a_short_time(played: tuple[Path, str]) -> None:
+    said = re.search(r"Eight stories in ([\d.]+) s", played[1])
 
     assert said is not None
     assert float(said[1]) <= STORIES_S_MAX
     assert [int(number) for number in re.findall(r"^ +(\d) ", played[1], re.MULTILINE)] == [
-        1, 2, 3, 4, 5, 6,
+        1, 2, 3, 4, 5, 6, 7, 8,
     ]  # fmt: skip
 
 
@@ -71,6 +71,12 @@ def test_six_stories_are_played_in_a_short_time(played: tuple[Path, str]) -> Non
         ("refers to gateshead-csc", "in its mailbox", "withheld: "),
         ("which is down", "tried again", "recipient.unreachable"),
         ("the portal is up again", "delivered", "attempt "),
+        ("gateshead-csc: early help", "refused", "policy.no_consent"),
+        ("refers again", "in its mailbox", "by that consent"),
+        ("takes it back", "stopped", "policy.consent_withdrawn"),
+        ("naming that decision", "in its mailbox", "without consent"),
+        ("told at once", "delivered", "OverrideNotice"),
+        ("has to review it", "due", "by "),
     ],
     ids=lambda words: words[0],
 )
@@ -78,11 +84,6 @@ def test_each_story_shows_what_came_of_it(played: tuple[Path, str], words: tuple
     lines = played[1].splitlines()
 
     assert [line for line in lines if all(word in line for word in words)], played[1]
-
-
-def test_it_says_which_stories_are_still_to_come(played: tuple[Path, str]) -> None:
-    assert "consent" in played[1]
-    assert "override" in played[1]
 
 
 def test_nothing_is_left_running(played: tuple[Path, str]) -> None:
