@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 from broker.core import remedy
-from broker.core.explanation import CONSENT_WORDS
+from broker.core.explanation import consent_words
 from broker.core.outcome import FieldRule
 from broker.core.protocol import Register
 from broker.core.sharing import CATEGORY, Flow, SharingProtocol
@@ -196,7 +196,7 @@ def _names(names: Sequence[str], protocol: SharingProtocol, register: Register) 
 
 def _flow(flow: Flow, protocol: SharingProtocol, register: Register) -> Section:
     gateways = (*flow.gateways, *flow.conditions)
-    sensitive = CONSENT_WORDS[flow.sensitive_consent]
+    sensitive = consent_words(flow, flow.sensitive_consent)
     person = remedy.practitioner(flow.practitioner) if flow.practitioner else "not asked"
     shielded = "is refused" if flow.refuses_shielded else "passes without any address or place"
     rows = [
@@ -205,7 +205,7 @@ def _flow(flow: Flow, protocol: SharingProtocol, register: Register) -> Section:
         ("To", _names(flow.recipients, protocol, register)),
         ("For", ", ".join(sorted(flow.purposes))),
         ("Under", "; ".join(f"{one.statute} ({one.gateway_id})" for one in gateways)),
-        ("Consent", CONSENT_WORDS[flow.consent]),
+        ("Consent", consent_words(flow, flow.consent)),
         ("Practitioner", person),
         ("A shielded person", f"a message about one {shielded}"),
         ("How", f"{flow.method['method']}; {flow.method['frequency'].lower()}"),

@@ -7,7 +7,7 @@ from datetime import datetime
 from broker.core.gateway import Gateway
 from broker.core.identity import AgencyId
 from broker.core.outcome import FieldRule, Permitted
-from broker.core.sharing import PractitionerRule, SharingProtocol
+from broker.core.sharing import EXPLICIT_MODELS, PractitionerRule, SharingProtocol
 
 Pair = tuple[AgencyId, AgencyId, str]  # sender, recipient, message type
 
@@ -31,6 +31,7 @@ class Clause:
     beside: tuple[Gateway, ...]  # lawful bases and conditions that it needs as well
     consent: str
     sensitive_consent: str
+    consent_kind: str
     fields: tuple[FieldRule, ...]
     mandatory: tuple[str, ...]
     practitioner: PractitionerRule | None
@@ -41,3 +42,8 @@ class Clause:
     stands_until: datetime
     overdue_from: datetime
     permitted: Mapping[str, Permitted]
+
+    @property
+    def asks_consent(self) -> bool:
+        """Whether some messages pass under it only with explicit consent."""
+        return bool(EXPLICIT_MODELS & {self.consent, self.sensitive_consent})

@@ -1,8 +1,9 @@
 """Consents on record, and whether one reaches a disclosure.
 
-Three kinds that are never taken for one another (domain §5.3): the UK GDPR lawful basis and
-the waiver of confidentiality, on which a disclosure may rest, and the agreement to receive a
-service, on which none does; nor on the agreement to have a record kept from 18 to 25. Every
+Kinds that are never taken for one another (domain §5.3): the UK GDPR lawful basis and the
+waiver of confidentiality, on which a disclosure may rest, each where the clause says so, and
+the agreement to receive a service, on which none does; nor on the agreement to have a record
+kept from 18 to 25. Every
 doubt is a no: an unknown code, another person's record, two records that contradict.
 """
 
@@ -23,7 +24,9 @@ STATUSES = (ACTIVE, REFUSED, WITHDRAWN, "EXPIRED", SUPERSEDED)
 IMPLIED = "IMPLIED"
 EXPLICIT = ("EXPLICIT_WRITTEN", "EXPLICIT_VERBAL", "EXPLICIT_ELECTRONIC")
 FORMS = (*EXPLICIT, IMPLIED)
-GROUNDS = frozenset({"GDPR_BASIS", "CONFIDENTIALITY"})
+GDPR_BASIS = "GDPR_BASIS"
+CONFIDENTIALITY = "CONFIDENTIALITY"
+GROUNDS = (GDPR_BASIS, CONFIDENTIALITY)
 OTHER_KINDS = frozenset({"SERVICE_AGREEMENT", "RETAIN_18_25"})
 KINDS = ("GDPR_BASIS", "SERVICE_AGREEMENT", "CONFIDENTIALITY", "RETAIN_18_25")
 _NEGATIVE = frozenset({REFUSED, WITHDRAWN})
@@ -59,12 +62,12 @@ class Consent:
     supersedes: str | None = None
     version: int = 1
 
-    def reaches(self, purpose: str, message_type: str, recipient: AgencyId) -> bool:
+    def reaches(self, disclosure: "Disclosure") -> bool:
         """Return whether the person spoke of this purpose, information and recipient."""
         return (
-            purpose in self.purposes
-            and message_type in self.message_types
-            and recipient in self.recipients
+            disclosure.purpose in self.purposes
+            and disclosure.message_type in self.message_types
+            and disclosure.recipient in self.recipients
         )
 
     def holds(self, now: datetime) -> bool:
@@ -92,24 +95,30 @@ class Consent:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Disclosure:
+    """What a consent has to reach, and the kind of consent that it has to be (of `GROUNDS`)."""
+
+    kind: str
+    purpose: str
+    message_type: str
+    recipient: AgencyId
+
+
 def consent_refusal(
-    held: Collection[Consent],
-    *,
-    purpose: str,
-    message_type: str,
-    recipient: AgencyId,
-    now: datetime,
+    held: Collection[Consent], disclosure: Disclosure, now: datetime
 ) -> Reason | None:
     """Return why ``held``, all about the subject, do not carry the disclosure; None if they do.
 
-    A refusal or withdrawal that reaches the disclosure outweighs any consent beside it: the
-    person who gave consent anew has the old record superseded, so two that contradict each
-    other are a doubt. So is a status that is not known, or records of more than one person.
+    A refusal or withdrawal that reaches the disclosure, of either ground, outweighs any consent
+    beside it: the person who gave consent anew has the old record superseded, so two that
+    contradict each other are a doubt. So is a status that is not known, or records of more than
+    one person. A yes counts only if it is of the kind that the disclosure rests on.
     """
     if len({consent.subject for consent in held}) > 1:
         return Reason.NO_CONSENT
     kept = [consent for consent in held if consent.kind not in OTHER_KINDS]
-    reaching = [consent for consent in kept if consent.reaches(purpose, message_type, recipient)]
+    reaching = [consent for consent in kept if consent.reaches(disclosure)]
     said = {consent.status for consent in reaching}
     if WITHDRAWN in said:
         return Reason.CONSENT_WITHDRAWN
@@ -117,28 +126,19 @@ def consent_refusal(
         return Reason.CONSENT_REFUSED
     if not said.issubset(STATUSES):
         return Reason.NO_CONSENT
-    if any(consent.holds(now) for consent in reaching):
+    good = [one for one in kept if one.kind == disclosure.kind and one.holds(now)]
+    if any(one.reaches(disclosure) for one in good):
         return None
-    if any(consent.holds(now) for consent in kept):
+    if good:
         return Reason.CONSENT_SCOPE
     return Reason.NO_CONSENT
 
 
-def relied_on(
-    held: Collection[Consent],
-    *,
-    purpose: str,
-    message_type: str,
-    recipient: AgencyId,
-    now: datetime,
-) -> tuple[str, ...]:
+def relied_on(held: Collection[Consent], disclosure: Disclosure, now: datetime) -> tuple[str, ...]:
     """Return the ids of every consent that carries the disclosure, in order; empty: none does."""
-    refusal = consent_refusal(
-        held, purpose=purpose, message_type=message_type, recipient=recipient, now=now
-    )
-    if refusal is not None:
+    if consent_refusal(held, disclosure, now) is not None:
         return ()
-    carrying = (one for one in held if one.reaches(purpose, message_type, recipient))
+    carrying = (one for one in held if one.kind == disclosure.kind and one.reaches(disclosure))
     return tuple(sorted(one.consent_id for one in carrying if one.holds(now)))
 
 

@@ -25,7 +25,6 @@ from broker.core.signing import build_envelope
 from broker.core.whatif import Outcome, outcome_of
 from broker.core.widening import WIDER, Change, Key
 
-EXPLICIT_MODELS = frozenset({"EXPLICIT_REQUIRED", "EXPLICIT_OR_HARM"})
 SEEDS = 8  # of samples that are tried: together they hold nearly all that a type can hold
 _NO_SECRET = bytes(32)  # the salts of a made-up message protect nobody
 _ID = MessageId("01900000-0000-7000-8000-000000000001")
@@ -106,9 +105,8 @@ class Contrast:
         self, key: Key, clause: Clause, instants: list[datetime]
     ) -> Iterator[tuple[ValidMessage, "_Try"]]:
         """Yield messages that the clause may permit, the plainest first."""
-        asks = {clause.consent, clause.sensitive_consent} & EXPLICIT_MODELS
         ways = product(
-            (False, True) if asks else (False,),
+            (False, True) if clause.asks_consent else (False,),
             instants,
             _people(clause),
             (False, True),
@@ -128,7 +126,7 @@ class Contrast:
                 reason_for_access=person[1],
                 shielded=shielded,
             )
-            consents = (_consent(key, at),) if consented else ()
+            consents = (_consent(key, clause.consent_kind, at),) if consented else ()
             yield self._made(header, payload), _Try(at, consents)
 
     def _samples(self, message_type: str, version: str) -> tuple[bytes, ...]:
@@ -161,12 +159,12 @@ class _Try:
     consents: tuple[Consent, ...]
 
 
-def _consent(key: Key, at: datetime) -> Consent:
+def _consent(key: Key, kind: str, at: datetime) -> Consent:
     """Return the consent of somebody old enough, in writing, to exactly this."""
     return Consent(
         consent_id="example",
         subject=SubjectRef("example"),
-        kind="GDPR_BASIS",
+        kind=kind,
         status=ACTIVE,
         purposes=frozenset({key.purpose}),
         message_types=frozenset({key.message_type}),

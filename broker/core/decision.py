@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from broker.core import remedy
-from broker.core.consent import Consent, consent_refusal, relied_on
+from broker.core.consent import Consent, Disclosure, consent_refusal, relied_on
 from broker.core.facts import (
     GIVEN,
     Categories,
@@ -27,11 +27,10 @@ from broker.core.outcome import Decision, Permitted, Refused
 from broker.core.override import Override
 from broker.core.protocol import Clause, Register
 from broker.core.reasons import Reason
-from broker.core.sharing import AUTHENTICATION
+from broker.core.sharing import AUTHENTICATION, EXPLICIT_MODELS
 
 IDENTIFIER_GATEWAY = "CA04-16LC"
 TOO_EARLY = "NOT_YET_COMMENCED"  # a reason for leaving the identifier out, until it is no more
-_EXPLICIT = frozenset({"EXPLICIT_REQUIRED", "EXPLICIT_OR_HARM"})
 _NOTHING: frozenset[str] = frozenset()
 
 
@@ -68,7 +67,7 @@ def asks_consent(register: Register, sender: AgencyId, recipient: AgencyId, kind
     Where none does, the register of consents need not be asked.
     """
     clauses = register.clauses(sender, recipient, kind)
-    return any(_EXPLICIT & {clause.consent, clause.sensitive_consent} for clause in clauses)
+    return any(clause.asks_consent for clause in clauses)
 
 
 def decide_facts(  # noqa: PLR0913 - everything that a decision is made from
@@ -292,7 +291,7 @@ def _as_strong(level: str | None, least: str) -> bool:
 
 def _consent(clause: Clause, asked: _Asked) -> Refused | None:
     facts, model = asked.facts, _model(clause, asked.facts)
-    if model in _EXPLICIT:
+    if model in EXPLICIT_MODELS:
         return _explicit_consent(clause, asked, model)
     # step 6, ISP-6.1: otherwise consent is not asked, but for paragraph 18:
     # step 6, ISP-6.5: paragraph 18 is for when consent was not to be had, and the message says why.
@@ -309,7 +308,7 @@ def _model(clause: Clause, facts: DecisionFacts) -> str:
 def _explicit_consent(clause: Clause, asked: _Asked, model: str) -> Refused | None:
     facts = asked.facts
     # step 6, ISP-6.3: consent is active, in scope, and names the recipient.
-    reason = _consent_answer(asked)
+    reason = _consent_answer(clause, asked)
     if reason is None:
         return None
     # step 6, ISP-6.4: a sensitive service answers without consent only to prevent harm. Of a
@@ -321,21 +320,20 @@ def _explicit_consent(clause: Clause, asked: _Asked, model: str) -> Refused | No
     # step 6, ISP-6.6: a recorded decision to share without consent answers this, and only this.
     if _carried(asked):
         return None
-    return _refused(reason, 6, remedy.consent(reason, model), clause)
+    return _refused(reason, 6, remedy.consent(reason, model, clause.consent_kind), clause)
 
 
-def _consent_answer(asked: _Asked) -> Reason | None:
+def _consent_answer(clause: Clause, asked: _Asked) -> Reason | None:
     """Return why no consent carries the disclosure; of a past decision, what was found then."""
+    if asked.facts.consent_answers is not None:
+        answer = asked.facts.consent_answers[clause.consent_kind]
+        return None if answer == GIVEN else Reason(answer)
+    return consent_refusal(asked.consents, _disclosure(clause, asked), asked.now)
+
+
+def _disclosure(clause: Clause, asked: _Asked) -> Disclosure:
     facts = asked.facts
-    if facts.consent_answer is not None:
-        return None if facts.consent_answer == GIVEN else Reason(facts.consent_answer)
-    return consent_refusal(
-        asked.consents,
-        purpose=facts.purpose,
-        message_type=facts.message_type,
-        recipient=asked.recipient,
-        now=asked.now,
-    )
+    return Disclosure(clause.consent_kind, facts.purpose, facts.message_type, asked.recipient)
 
 
 def _carried(asked: _Asked) -> bool:
@@ -362,16 +360,9 @@ def _overridden(clause: Clause, asked: _Asked) -> str | None:
 
 def _relied_on(clause: Clause, asked: _Asked) -> tuple[str, ...]:
     """Return the consents that carry the disclosure, where the clause rests on consent."""
-    facts = asked.facts
-    if not asked.consents or _model(clause, facts) not in _EXPLICIT:
+    if not asked.consents or _model(clause, asked.facts) not in EXPLICIT_MODELS:
         return ()
-    return relied_on(
-        asked.consents,
-        purpose=facts.purpose,
-        message_type=facts.message_type,
-        recipient=asked.recipient,
-        now=asked.now,
-    )
+    return relied_on(asked.consents, _disclosure(clause, asked), asked.now)
 
 
 def _identifier(clause: Clause, asked: _Asked) -> Refused | None:

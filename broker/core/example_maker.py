@@ -10,13 +10,14 @@ from dataclasses import replace
 from datetime import datetime
 
 from broker.core.clause import Clause
+from broker.core.consent import GDPR_BASIS, GROUNDS
 from broker.core.coverage import rules_touched
 from broker.core.examples import PERMITTED, Example, Expectation, Schemas, run_example
 from broker.core.identity import AgencyId
 from broker.core.instant import rfc3339
 from broker.core.message import Practitioner
 from broker.core.protocol import Register
-from broker.core.sharing import Flow, PractitionerRule, SharingProtocol
+from broker.core.sharing import EXPLICIT_MODELS, Flow, PractitionerRule, SharingProtocol
 
 SEEDS = range(1, 41)  # tried until every rule on an item is met
 _OPEN = PractitionerRule()
@@ -69,7 +70,8 @@ def _start(
             at=at,
             practitioner=_person(flow.practitioner or _OPEN),
             reason_for_access="ASSESSMENT",
-            consent="ACTIVE" if flow.consent.startswith("EXPLICIT") else "",
+            consent="ACTIVE" if flow.consent in EXPLICIT_MODELS else "",
+            consent_kind=flow.consent_kind,
         )
         for purpose in sorted(flow.purposes)
     ]
@@ -126,6 +128,8 @@ def vary(first: Example, flow: Flow, protocol: SharingProtocol) -> Iterator[Exam
         yield like("without consent", consent="")
         yield like("consent refused", consent="REFUSED")
         yield like("consent withdrawn", consent="WITHDRAWN")
+        other = next(kind for kind in GROUNDS if kind != first.consent_kind)
+        yield like("consent of another kind", consent_kind=other)
     for rule in flow.items:
         if rule.include == "MANDATORY":
             yield like(f"without {rule.target}", without=(rule.target,))
@@ -154,6 +158,7 @@ def _table(example: Example) -> str:
         "reason_for_access": _text(example.reason_for_access),
         "shielded": "true" if example.shielded else "",
         "consent": _text(example.consent),
+        "consent_kind": _text(example.consent_kind if example.consent_kind != GDPR_BASIS else ""),
         "practitioner": _practitioner(example.practitioner),
     }
     lines = [f"{key} = {value}" for key, value in given.items() if value]

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from lxml import etree
 
-from broker.core.consent import Consent
+from broker.core.consent import GDPR_BASIS, GROUNDS, Consent
 from broker.core.decision import decide
 from broker.core.envelope import parse
 from broker.core.identity import AgencyId, MessageId, SubjectRef
@@ -72,6 +72,7 @@ class Example:
     reason_for_access: str = ""
     shielded: bool = False
     consent: str = ""  # what the person has said; empty: not asked
+    consent_kind: str = GDPR_BASIS
     expect: Expectation = field(default_factory=lambda: Expectation(REFUSED))
 
 
@@ -139,7 +140,7 @@ def _consents(example: Example) -> tuple[Consent, ...]:
         Consent(
             consent_id="example",
             subject=SubjectRef("example"),
-            kind="GDPR_BASIS",
+            kind=example.consent_kind,
             status=example.consent,
             purposes=frozenset({example.purpose}),
             message_types=frozenset({example.message_type}),
@@ -201,6 +202,7 @@ def _example(table: Table) -> Example:
         reason_for_access=table.text("reason_for_access", ""),
         shielded=table.flag("shielded", default=False),
         consent=table.choice("consent", CONSENTS, ""),
+        consent_kind=table.choice("consent_kind", GROUNDS, GDPR_BASIS),
         expect=Expectation(
             decision=expect.choice("decision", (PERMITTED, REFUSED)),
             reason=expect.choice("reason", {reason.value for reason in Reason}, ""),

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from broker.core import remedy
+from broker.core.consent import CONFIDENTIALITY, GDPR_BASIS
 from broker.core.outcome import Decision, FieldRule, Refused
 from broker.core.plan import Action, make_plan
 from broker.core.protocol import Register
 from broker.core.reasons import explain
-from broker.core.sharing import CATEGORY, Flow, SharingProtocol
+from broker.core.sharing import CATEGORY, EXPLICIT_MODELS, Flow, SharingProtocol
 
 STEPS = (
     (1, "Both agencies take part"),
@@ -111,10 +112,22 @@ def _covers(flow: Flow, protocol: SharingProtocol) -> str:
 
 
 def _consent(flow: Flow) -> str:
-    words = CONSENT_WORDS[flow.consent]
+    words = consent_words(flow, flow.consent)
     if flow.sensitive_consent == flow.consent:
         return words
-    return f"{words}; for sensitive services, {CONSENT_WORDS[flow.sensitive_consent]}"
+    return f"{words}; for sensitive services, {consent_words(flow, flow.sensitive_consent)}"
+
+
+def consent_words(flow: Flow, model: str) -> str:
+    """Return what ``model`` asks under ``flow``, in words: explicit consent, of which kind."""
+    words = CONSENT_WORDS[model]
+    return f"{words} ({KIND_WORDS[flow.consent_kind]})" if model in EXPLICIT_MODELS else words
+
+
+KIND_WORDS = {
+    GDPR_BASIS: "as the lawful basis under UK GDPR",
+    CONFIDENTIALITY: "to pass on what was told in confidence",
+}
 
 
 CONSENT_WORDS = {

@@ -33,7 +33,7 @@ class DecisionFacts:
     that it holds; None: not looked up. ``settled``
     marks a message that was permitted before and is asked about again at disclosure: what
     cannot have changed since (practitioner, payload) is not asked a second time.
-    ``consent_answer`` is set only where a recorded decision is made again (`core.recorded`).
+    ``consent_answers`` are set only where a recorded decision is made again (`core.recorded`).
     """
 
     sender: AgencyId
@@ -57,7 +57,7 @@ class DecisionFacts:
     sensitive: bool = False  # the payload names a sensitive service
     categories: frozenset[str] | None = None
     paths: frozenset[str] | None = None
-    consent_answer: str | None = None  # of a past decision: GIVEN, or the reason why not
+    consent_answers: Mapping[str, str] | None = None  # by kind: GIVEN, or the reason why not
     settled: bool = False
 
 

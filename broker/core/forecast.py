@@ -11,6 +11,7 @@ from datetime import datetime
 from statistics import median
 
 from broker.core.agency import Agency
+from broker.core.consent import GROUNDS
 from broker.core.decision import decide_facts
 from broker.core.facts import GIVEN, DecisionFacts
 from broker.core.gateway import Gateway
@@ -24,6 +25,7 @@ from broker.core.table import london_midnight
 EXPIRY, REVIEW, GATEWAY, CERTIFICATE = "expiry", "review", "gateway", "certificate"
 DAY_S = 24 * 3600
 WEEK_S = 7 * DAY_S
+_ALL_GIVEN = dict.fromkeys(GROUNDS, GIVEN)
 FlowKey = tuple[AgencyId, AgencyId, str, str]  # sender, recipient, message type, purpose
 
 
@@ -71,7 +73,7 @@ def _passes(register: Register, flow: FlowKey, at: datetime) -> bool:
         isinstance(
             decide_facts(
                 DecisionFacts(
-                    sender, message_type, version, purpose, consent_answer=GIVEN, settled=True
+                    sender, message_type, version, purpose, consent_answers=_ALL_GIVEN, settled=True
                 ),
                 recipient,
                 register,

@@ -295,8 +295,8 @@ def _covers(earlier: Clause, clause: Clause) -> bool:
         and earlier.versions >= clause.versions
         and set(earlier.gateways) >= set(clause.gateways)
         and earlier.practitioner in (None, clause.practitioner)
-        and (earlier.consent, earlier.sensitive_consent)
-        == (clause.consent, clause.sensitive_consent)
+        and (earlier.consent, earlier.sensitive_consent, earlier.consent_kind)
+        == (clause.consent, clause.sensitive_consent, clause.consent_kind)
         and set(earlier.mandatory) <= set(clause.mandatory)
         and not (earlier.asks_consent_reason and not clause.asks_consent_reason)
         and not (earlier.refuses_shielded and not clause.refuses_shielded)

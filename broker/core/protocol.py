@@ -253,6 +253,7 @@ def _clauses(
             beside=tuple(one for one in flow.conditions if one.stands_beside),
             consent=flow.consent,
             sensitive_consent=flow.sensitive_consent,
+            consent_kind=flow.consent_kind,
             fields=flow.items,
             mandatory=mandatory,
             practitioner=flow.practitioner,

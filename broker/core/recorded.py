@@ -3,8 +3,8 @@
 A record is JSON of a few hundred bytes beside the decision. It says which elements the payload
 holds, as bits over the paths of its schema in their order, with the start of a digest of these
 paths, so that a schema that has changed since makes it unknown instead of wrong. Of consent it
-holds the answer of the register, not the consents. It speaks of a subject, who is a pseudonym,
-so it is erased with the payload.
+holds the answers of the register, one for each kind, not the consents. It speaks of a subject,
+who is a pseudonym, so it is erased with the payload.
 """
 
 import hashlib
@@ -16,22 +16,20 @@ from typing import Any
 import orjson
 from lxml import etree
 
-from broker.core.consent import Consent, consent_refusal
+from broker.core.consent import GROUNDS, Consent, Disclosure, consent_refusal
 from broker.core.errors import Rejection
 from broker.core.facts import GIVEN, Categories, DecisionFacts, facts_of, local_name
 from broker.core.identity import AgencyId
 from broker.core.instant import from_millis, millis
 from broker.core.message import Practitioner, ValidMessage
 
-VERSION = 1  # one more whenever a decision asks for another fact: see the tests
+VERSION = 2  # one more whenever a decision asks for another fact: see the tests
 STATED = "STATED"  # for what is asked of a decision only whether it is there
 NOBODY = ""  # a practitioner's reference is never kept
 _STATED = ("reason_for_access",)
 _FLAGS = tuple(one.name for one in fields(DecisionFacts) if one.type is bool)
 _CODES = tuple(
-    one.name
-    for one in fields(DecisionFacts)
-    if one.type == str | None and one.name not in ("consent_answer", *_STATED)
+    one.name for one in fields(DecisionFacts) if one.type == str | None and one.name not in _STATED
 )
 
 # For one recipient and what is on record of the subject's consent; None: nobody looked.
@@ -86,8 +84,8 @@ class Records:
             common["by"] = [person.role, person.clearance, person.authentication]
 
         def made(recipient: AgencyId, consents: Collection[Consent] | None) -> str:
-            answer = None if consents is None else _answer(facts, recipient, consents, now)
-            return orjson.dumps({**common, "consent": answer}).decode()
+            answers = None if consents is None else _answers(facts, recipient, consents, now)
+            return orjson.dumps({**common, "consent": answers}).decode()
 
         return made
 
@@ -113,7 +111,7 @@ class Records:
             practitioner=None if person is None else Practitioner(NOBODY, *person),
             categories=shape.categories,
             paths=shape.paths,
-            consent_answer=read["consent"],
+            consent_answers=read["consent"],
             **stated,
         )
         return Past(facts, from_millis(read["at"]))
@@ -147,17 +145,16 @@ class Records:
         return _Shape(paths, frozenset(layout.categories[path] for path in paths))
 
 
-def _answer(
+def _answers(
     facts: DecisionFacts, recipient: AgencyId, consents: Collection[Consent], now: datetime
-) -> str:
-    refusal = consent_refusal(
-        consents,
-        purpose=facts.purpose,
-        message_type=facts.message_type,
-        recipient=recipient,
-        now=now,
-    )
-    return GIVEN if refusal is None else refusal.value
+) -> dict[str, str]:
+    """Return the answer for each kind of consent: another clause may rest on the other."""
+    answers = {}
+    for kind in GROUNDS:
+        disclosure = Disclosure(kind, facts.purpose, facts.message_type, recipient)
+        refusal = consent_refusal(consents, disclosure, now)
+        answers[kind] = GIVEN if refusal is None else refusal.value
+    return answers
 
 
 def _bits(payload: etree._Element, layout: _Layout) -> str:

@@ -123,14 +123,15 @@ def practitioner(rule: PractitionerRule) -> str:
     return ", ".join(wanted)
 
 
-def consent(reason: Reason, model: str) -> str:
-    """Return what helps when consent does not carry the disclosure."""
+def consent(reason: Reason, model: str, kind: str) -> str:
+    """Return what helps when consent of ``kind`` does not carry the disclosure."""
     if reason in (Reason.CONSENT_REFUSED, Reason.CONSENT_WITHDRAWN):
         change = "none by asking again: the person has answered"
     elif reason is Reason.CONSENT_SCOPE:
-        change = "record consent that names this purpose, message type and recipient"
+        change = f"record consent that names this purpose, message type and recipient, as {kind}"
     else:
-        change = "record the person's consent to this purpose, message type and recipient"
+        words = "record the person's consent to this purpose, message type and recipient"
+        change = f"{words}, as {kind}"
     if model == "EXPLICIT_OR_HARM":
         change += "; or state the ground of harm (SharingBasis), if there is one"
     return change

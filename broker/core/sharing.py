@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
 from broker.core.clocks import ClockRule
+from broker.core.consent import GDPR_BASIS, GROUNDS
 from broker.core.gateway import Gateway
 from broker.core.identity import AgencyId
 from broker.core.outcome import FieldRule
@@ -28,6 +29,7 @@ END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 CONSENT_MODELS = frozenset(
     {"NOT_REQUIRED", "INFORMED_ONLY", "EXPLICIT_REQUIRED", "EXPLICIT_OR_HARM", "NOT_APPLICABLE"}
 )
+EXPLICIT_MODELS = frozenset({"EXPLICIT_REQUIRED", "EXPLICIT_OR_HARM"})
 INCLUDES = frozenset({"MANDATORY", "ALLOWED", "FORBIDDEN"})
 TRANSFORMS = frozenset({"NONE", "MASK", "GENERALISE", "HASH"})
 AUTHENTICATION = ("AAL1", "AAL2", "AAL3")
@@ -102,12 +104,18 @@ class Flow:
     conditions: tuple[Gateway, ...]
     consent: str
     sensitive_consent: str  # asked instead when the payload names a sensitive service
+    consent_kind: str  # which ground it is that explicit consent gives; the other never will do
     items: tuple[FieldRule, ...]
     necessity: Mapping[str, str]  # target to text
     practitioner: PractitionerRule | None
     refuses_shielded: bool  # otherwise address and location are removed for a shielded person
     method: Mapping[str, str]
     clocks: tuple[ClockRule, ...] = ()
+
+    @property
+    def asks_consent(self) -> bool:
+        """Whether some messages pass only with explicit consent."""
+        return bool(EXPLICIT_MODELS & {self.consent, self.sensitive_consent})
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,6 +342,7 @@ def _flow(
         conditions=tuple(gateways[name] for name in table.choices("conditions", attached, ())),
         consent=(consent := table.choice("consent", CONSENT_MODELS)),
         sensitive_consent=table.choice("sensitive_consent", CONSENT_MODELS, consent),
+        consent_kind=table.choice("consent_kind", GROUNDS, GDPR_BASIS),
         items=items,
         necessity=necessity,
         practitioner=_practitioner(table),

@@ -96,7 +96,7 @@ class WhatIf:
         self.asked += 1
         facts = one.past.facts
         decision = decide_facts(facts, one.recipient, self._draft, (), one.past.at)
-        if facts.consent_answer is None and _rests_on_consent(decision):
+        if facts.consent_answers is None and _rests_on_consent(decision):
             self.consent_unknown += 1
         now = outcome_of(decision)
         for turn, fields in self._turns(one, decision, now):

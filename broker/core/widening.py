@@ -156,6 +156,9 @@ def _consent(narrow: Clause, clause: Clause) -> Iterator[Difference]:
     if _CONSENT[clause.sensitive_consent] > _CONSENT[narrow.sensitive_consent]:
         words = f"{clause.sensitive_consent} in place of {narrow.sensitive_consent}"
         yield Difference("consent", f"consent for sensitive services {words}")
+    if narrow.asks_consent and clause.consent_kind != narrow.consent_kind:
+        words = f"consent of the kind {clause.consent_kind} in place of {narrow.consent_kind}"
+        yield Difference("consent", words)
     if narrow.refuses_shielded and not clause.refuses_shielded:
         yield Difference("shielded", "passes for a shielded person, without the place")
 

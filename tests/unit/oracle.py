@@ -364,7 +364,8 @@ class Oracle:
             )
             told = said.consent_not_obtained or said.parent_agreed or said.child_agreed
             return None if told or said.again or not asks else "NO_CONSENT"
-        reason = consent_trouble(said, consents, now)
+        kind = flow.get("consent_kind", "GDPR_BASIS")
+        reason = consent_trouble(said, consents, now, kind)
         if reason is None or model == "EXPLICIT_REQUIRED":
             return reason
         if harm(said):
@@ -423,16 +424,17 @@ def harm(said: Said) -> bool:
     return whole or each
 
 
-def consent_trouble(said: Said, consents: Sequence[Any], now: datetime) -> str | None:
-    """Why the consents on record do not carry the disclosure."""
+def consent_trouble(
+    said: Said, consents: Sequence[Any], now: datetime, kind: str = "GDPR_BASIS"
+) -> str | None:
+    """Why the consents on record do not carry a disclosure that rests on ``kind`` of consent."""
 
     def good(one: Any) -> bool:
         begun = one.given_at <= now
         ended = one.expires_at is not None and one.expires_at <= now
-        kinds = ("GDPR_BASIS", "CONFIDENTIALITY")
         explicit = one.form in ("EXPLICIT_WRITTEN", "EXPLICIT_VERBAL", "EXPLICIT_ELECTRONIC")
         asked_again = one.review_at <= now
-        if one.status != "ACTIVE" or one.kind not in kinds or not explicit or asked_again:
+        if one.status != "ACTIVE" or one.kind != kind or not explicit or asked_again:
             return False
         return begun and not ended and rightly_given(one)
 

@@ -249,6 +249,7 @@ def _flow(chance: Chance, name: str, senders: list[str], takers: list[str]) -> d
         "conditions": chance.sample(["CA04-16LC", "DPA-S1-18", "BASIS"], chance.choice((1, 1, 2))),
         "consent": chance.choice((*MODELS, *MODELS, "NOT_APPLICABLE")),
         "sensitive_consent": chance.choice(MODELS),
+        "consent_kind": _mostly(chance, "GDPR_BASIS", "CONFIDENTIALITY"),
         "shielded": _mostly(chance, "STRIP", "REFUSE", often=0.7),
         "item": [{"targets": ["category:risk"], "include": "ALLOWED", "necessity": "n"}],
         **dict.fromkeys(("description", "frequency", "method", "max_latency"), "as agreed"),

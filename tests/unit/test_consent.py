@@ -5,14 +5,16 @@ from datetime import timedelta
 
 import pytest
 
-from broker.core.consent import Consent, conflicts, consent_refusal, relied_on
+from broker.core.consent import GROUNDS, Consent, Disclosure, conflicts, consent_refusal, relied_on
 from broker.core.identity import AgencyId, SubjectRef
 from broker.core.reasons import Reason
 from tests.unit.policy_world import CAMHS, CONSENT, CSC, NOW
 
+DISCLOSURE = Disclosure("GDPR_BASIS", "YJ", "Check", CSC)
+
 
 def refusal(*held: Consent) -> Reason | None:
-    return consent_refusal(held, purpose="YJ", message_type="Check", recipient=CSC, now=NOW)
+    return consent_refusal(held, DISCLOSURE, NOW)
 
 
 def test_a_consent_holds_from_when_it_was_given_until_it_expires() -> None:
@@ -29,7 +31,7 @@ def test_agreement_to_something_else_is_no_consent_to_share(kind: str) -> None:
 
 
 def test_without_any_consent_there_is_none() -> None:
-    reason = consent_refusal([], purpose="YJ", message_type="Check", recipient=CSC, now=NOW)
+    reason = consent_refusal([], DISCLOSURE, NOW)
 
     assert reason is Reason.NO_CONSENT
 
@@ -77,10 +79,38 @@ def test_what_is_relied_on_is_every_consent_that_carries_and_none_else() -> None
     expired = replace(CONSENT, consent_id="c-3", expires_at=NOW)
     held = [CONSENT, other, elsewhere, expired]
 
-    found = relied_on(held, purpose="YJ", message_type="Check", recipient=CSC, now=NOW)
-    none = relied_on([expired], purpose="YJ", message_type="Check", recipient=CSC, now=NOW)
+    found = relied_on(held, DISCLOSURE, NOW)
+    none = relied_on([expired], DISCLOSURE, NOW)
 
     assert (found, none) == (("c-0", "c-1"), ())
+
+
+@pytest.mark.parametrize("asked", GROUNDS)
+@pytest.mark.parametrize("given", GROUNDS)
+def test_a_yes_counts_only_if_it_is_of_the_kind_that_is_asked(asked: str, given: str) -> None:
+    disclosure = replace(DISCLOSURE, kind=asked)
+    held = [replace(CONSENT, kind=given)]
+    elsewhere = [replace(CONSENT, kind=given, recipients=frozenset({CAMHS}))]
+    same = asked == given
+
+    assert consent_refusal(held, disclosure, NOW) is (None if same else Reason.NO_CONSENT)
+    assert bool(relied_on(held, disclosure, NOW)) is same
+    reason = Reason.CONSENT_SCOPE if same else Reason.NO_CONSENT
+    assert consent_refusal(elsewhere, disclosure, NOW) is reason
+
+
+def test_what_is_relied_on_is_of_the_kind_that_is_asked() -> None:
+    waiver = replace(CONSENT, consent_id="c-4", kind="CONFIDENTIALITY")
+
+    assert relied_on([CONSENT, waiver], DISCLOSURE, NOW) == ("c-1",)
+
+
+@pytest.mark.parametrize("status", ["REFUSED", "WITHDRAWN"])
+@pytest.mark.parametrize("kind", GROUNDS)
+def test_a_no_of_either_kind_outweighs_a_yes(status: str, kind: str) -> None:
+    no = replace(CONSENT, consent_id="c-5", kind=kind, status=status)
+
+    assert refusal(CONSENT, no) in (Reason.CONSENT_REFUSED, Reason.CONSENT_WITHDRAWN)
 
 
 NO = replace(CONSENT, consent_id="c-9", status="REFUSED", recorded_by=CAMHS)

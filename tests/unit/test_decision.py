@@ -512,6 +512,15 @@ def test_doubt_of_any_kind_about_consent_is_no(
     assert refused(model, consents=consents) == (reason, 6)
 
 
+def test_a_clause_says_which_kind_of_consent_it_rests_on() -> None:
+    waiver = replace(CONSENT, kind="CONFIDENTIALITY")
+    confided = flow(consent="EXPLICIT_REQUIRED", consent_kind="CONFIDENTIALITY")
+
+    assert refused(EXPLICIT, consents=(waiver,)) == (Reason.NO_CONSENT, 6)
+    assert refused(confided, consents=(CONSENT,)) == (Reason.NO_CONSENT, 6)
+    assert isinstance(decided(confided, consents=(waiver,)), Permitted)
+
+
 @pytest.mark.parametrize("model", [EXPLICIT, OR_HARM])
 @pytest.mark.parametrize(
     "consent",
@@ -519,7 +528,7 @@ def test_doubt_of_any_kind_about_consent_is_no(
         CONSENT,
         replace(CONSENT, expires_at=None),
         replace(CONSENT, given_at=NOW, expires_at=NOW + MICROSECOND),
-        replace(CONSENT, kind="CONFIDENTIALITY", form="EXPLICIT_VERBAL"),
+        replace(CONSENT, form="EXPLICIT_VERBAL"),
     ],
 )
 def test_an_explicit_consent_in_force_and_in_scope_carries_the_message(

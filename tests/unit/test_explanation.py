@@ -131,6 +131,7 @@ def test_what_a_clause_does_not_ask_is_said_too() -> None:
 
     assert texts[4] == "rests on CDA-115 (Statute CDA-115)"
     assert texts[5] == "nobody need be named"
+    assert "is needed (as the lawful basis under UK GDPR); for" in texts[6]
     assert "for sensitive services, the person's explicit consent is needed, or" in texts[6]
     assert texts[8].endswith("it is refused")
     assert texts[9] == "may hold Question"

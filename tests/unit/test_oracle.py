@@ -11,7 +11,7 @@ import pytest
 
 from broker.core import remedy
 from broker.core.assembly import build_register
-from broker.core.consent import consent_refusal
+from broker.core.consent import Disclosure, consent_refusal
 from broker.core.decision import decide, decide_facts
 from broker.core.identity import AgencyId
 from broker.core.outcome import Decision, Permitted
@@ -98,8 +98,8 @@ def test_who_refused_a_service_did_not_refuse_that_information_is_shared() -> No
     said = Said(sender="yot", recipient="csc")
 
     assert consent_trouble(said, (yes, no), NOW) is None
-    asked = {"purpose": "YJ", "message_type": "Check", "recipient": CSC, "now": NOW}
-    assert consent_refusal((yes, no), **asked) is None  # type: ignore[arg-type]
+    disclosure = Disclosure("GDPR_BASIS", "YJ", "Check", CSC)
+    assert consent_refusal((yes, no), disclosure, NOW) is None
 
 
 def test_the_generated_cases_meet_every_reason_there_is() -> None:

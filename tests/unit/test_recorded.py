@@ -5,6 +5,7 @@ import json
 import pytest
 
 from broker.core.assembly import build_register
+from broker.core.consent import GROUNDS
 from broker.core.decision import decide, decide_facts
 from broker.core.errors import Rejection
 from broker.core.identity import AgencyId
@@ -73,13 +74,13 @@ def test_a_record_holds_codes_and_nothing_of_the_person() -> None:
     for secret in ("Zebedee", "key-of-a-child", "9990000018", "worker-1", "c-1"):
         assert secret not in record
     assert json.loads(record) == {
-        "v": 1,
+        "v": 2,
         "at": 1780315200000,
         "is": ["has_subject", "has_identifier"],
         "has": ["reason_for_access"],
         "holds": json.loads(record)["holds"],
         "by": ["YOT_OFFICER", "DBS_ENHANCED", "AAL2"],
-        "consent": "GIVEN",
+        "consent": {"GDPR_BASIS": "GIVEN", "CONFIDENTIALITY": "policy.no_consent"},
     }
     assert len(record) < 300
 
@@ -94,7 +95,7 @@ def test_the_elements_are_known_again_and_one_no_schema_names_is_not() -> None:
     assert found.at == NOW
     assert found.facts.paths == frozenset({"Child", "Child/Name"})
     assert found.facts.categories == frozenset({"identity"})
-    assert found.facts.consent_answer is None
+    assert found.facts.consent_answers is None
     assert found == past(records, record)
 
 
@@ -106,7 +107,7 @@ def test_under_another_schema_it_is_unknown_instead_of_wrong() -> None:
     same = past(Records(Schemas()), record)
     assert same is not None
     assert same.facts.practitioner is None
-    assert same.facts.consent_answer == "policy.no_consent"
+    assert same.facts.consent_answers == dict.fromkeys(GROUNDS, "policy.no_consent")
 
 
 def test_a_decision_that_asks_for_another_fact_makes_another_version_of_the_record() -> None:
@@ -117,6 +118,6 @@ def test_a_decision_that_asks_for_another_fact_makes_another_version_of_the_reco
         "harm", "sensitive", "settled",
     }  # fmt: skip
 
-    assert (VERSION, {*_CODES, *_FLAGS}) == (1, asked)
-    record = Records(Schemas()).of(message(PAYLOAD), NOW)(CSC, ()).replace('"v":1', '"v":0')
+    assert (VERSION, {*_CODES, *_FLAGS}) == (2, asked)
+    record = Records(Schemas()).of(message(PAYLOAD), NOW)(CSC, ()).replace('"v":2', '"v":1')
     assert past(Records(Schemas()), record) is None

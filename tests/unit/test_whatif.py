@@ -103,7 +103,7 @@ def test_consent_that_nobody_looked_up_is_counted() -> None:
     what = WhatIf(plain(), draft, Schemas())
 
     what.ask(PastDecision(past, CSC, then))
-    known = Past(replace(FACTS, consent_answer="GIVEN"), NOW)
+    known = Past(replace(FACTS, consent_answers={"GDPR_BASIS": "GIVEN"}), NOW)
     what.ask(PastDecision(known, CSC, then))
 
     assert (what.asked, what.consent_unknown) == (2, 1)

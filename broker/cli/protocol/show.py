@@ -91,7 +91,8 @@ def _show_flow(flow: "Flow") -> None:
         if flow.consent == flow.sensitive_consent
         else f" ({flow.sensitive_consent} for sensitive services)"
     )
-    print(f"  consent: {flow.consent}{sensitive}")
+    kind = f", {flow.consent_kind}" if flow.asks_consent else ""
+    print(f"  consent: {flow.consent}{sensitive}{kind}")
     for rule in flow.items:
         transform = "" if rule.transform == "NONE" else f" {rule.transform}"
         print(f"  {rule.include.lower():9}{transform} {rule.target}: {flow.necessity[rule.target]}")
