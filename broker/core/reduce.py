@@ -86,9 +86,11 @@ class Reducer:
 
     def _leaf(self, source: etree._Element, target: etree._Element, node: Node, path: str) -> None:
         action, text = self._transformed(node.action, source.text or "")
-        self._commit(source, path, salted=action is Action.KEPT, said=node.said)
+        # What is shown is no secret, even if it must not be known to be withheld (ISP-9.6).
+        said = node.said or action is not Action.REMOVED
+        self._commit(source, path, salted=action is Action.KEPT, said=said)
         if action is not Action.KEPT:
-            self.withheld.append(Withheld(path, action, node.said))
+            self.withheld.append(Withheld(path, action, said))
         if action is not Action.REMOVED:
             etree.SubElement(target, source.tag).text = text
 

@@ -106,7 +106,7 @@ async def test_health_answers_on_the_ground_of_harm_and_otherwise_only_that_it_m
         asked = await checked(j)
         await j.gets(HEALTH, asked, f"{CHECKS} check-request")
 
-        silent = sample("YOTCheckResponse", edit=without_ground)
+        silent = sample("YOTCheckResponse", has=["HealthInvolvement"], edit=without_ground)
         answer = {"purpose": "YJ", "correlation_id": asked.number}
         await j.refused(await j.send(HEALTH, silent, YOT, **answer), YOT, "policy.no_consent")
         refusal = await j.send(
@@ -117,12 +117,13 @@ async def test_health_answers_on_the_ground_of_harm_and_otherwise_only_that_it_m
             "RequestId", "RefusedAt", "Subject", "Reason", "Explanation", "AppealContact",
         }  # fmt: skip
 
-        feared = await j.send(HEALTH, sample("YOTCheckResponse"), YOT, **answer)
+        known = sample("YOTCheckResponse", has=["HealthInvolvement"])
+        feared = await j.send(HEALTH, known, YOT, **answer)
         await j.gets(
             YOT,
             feared,
             f"{CHECKS} check-response-health",
-            shows=["Known"],
+            shows=["Known", "HealthInvolvement/Provider", "SensitiveInvolvement/Contact/Phone"],
             lacks=["Status", "ParentalResponsibilityHolder/Name/FamilyName", "Attendance/Percent"],
         )
 

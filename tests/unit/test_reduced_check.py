@@ -106,3 +106,18 @@ def test_of_what_must_not_be_known_nothing_is_asked(strip: bool) -> None:  # noq
 
     assert check_reduced(root).faults == ()
     assert check_against(root, etree.fromstring(payload), DIGEST) == ()
+
+
+@pytest.mark.parametrize("transform", ["NONE", "MASK", "GENERALISE", "HASH"])
+def test_what_is_shown_of_a_sensitive_service_is_proven_or_said_to_be_changed(
+    transform: str,
+) -> None:
+    shown = rules("category:sensitive-involvement", transform=transform)
+    root = root_of(reduced((*FIELDS, *shown), PAYLOAD.replace("</Check>", SECRET)))
+
+    found = check_reduced(root)
+
+    assert found.faults == ()
+    assert ("Secret/Service" in found.proven) is (transform == "NONE")
+    told = any(path.startswith("Secret") for path, _ in found.withheld)
+    assert told is (transform in ("MASK", "HASH"))  # a name has no general form: it is gone

@@ -41,7 +41,7 @@ def check_request(dice: Dice, who: Person, today: date) -> list[Tree]:
 
 
 def check_response(dice: Dice, who: Person, today: date) -> list[Tree]:
-    """Return what children's social care answers, with health refused."""
+    """Return an answer that holds something in every category; of health in one of three."""
     started = today - timedelta(days=dice.number(60, 400))
     return [
         ("RequestId", f"YOT-{dice.number(1, 99_999)}"),
@@ -59,7 +59,17 @@ def check_response(dice: Dice, who: Person, today: date) -> list[Tree]:
         ("Exclusions", [_exclusion(dice, today)] if dice.chance(40) else []),
         ("SEND", [("Support", "SEN_SUPPORT"), ("Need", "Speech and language.")]),
         ("PreviousDisposals", [disposal(dice, today)] if dice.chance(60) else []),
-        ("Refusal", [("Item", "HEALTH_INVOLVEMENT"), ("Reason", "NO_CONSENT")]),
+        *_health(dice, today),
+    ]
+
+
+def _health(dice: Dice, today: date) -> list[Tree]:
+    """Return who in health works with the child, or, in two of three, that this is not told."""
+    if dice.chance(67):
+        return [("Refusal", [("Item", "HEALTH_INVOLVEMENT"), ("Reason", "NO_CONSENT")])]
+    return [
+        involvement(dice, today, "HealthInvolvement", "UNIVERSAL_HEALTH"),
+        sensitive_involvement(dice, today),
     ]
 
 
@@ -81,6 +91,7 @@ def _exclusion(dice: Dice, today: date) -> Tree:
             ("Kind", "FIXED_PERIOD"),
             ("From", (today - timedelta(days=dice.number(20, 100))).isoformat()),
             ("Days", str(dice.number(1, 5))),
+            ("Reason", "Persistent disruptive behaviour."),
         ],
     )
 
