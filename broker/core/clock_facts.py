@@ -4,15 +4,18 @@ The ledger holds it all: what was accepted under which clause, what was acknowle
 message answers which. Nothing else is looked at, so clocks can be made again from it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, date, datetime
 from statistics import median
 from typing import Any
 
 from broker.core.clocks import LEVELS, ClockRule, ClockState, Deadlines, deadlines
 from broker.core.instant import from_millis
+from broker.core.message import ValidMessage
+from broker.core.outcome import Permitted, RecipientVerdict
 from broker.core.protocol import Register
+from broker.core.table import london_midnight
 
 SMALL = 5  # fewer than this are not told apart: a handful of referrals points at a family
 
@@ -61,6 +64,36 @@ def read_entry(entry: Mapping[str, Any], register: Register) -> Iterator[Started
         )
 
 
+def stated_starts(
+    message: ValidMessage, verdicts: Iterable[RecipientVerdict], register: Register
+) -> dict[str, datetime]:
+    """Return when the payload says that its clocks started, by the element that says so.
+
+    Nothing is said of what is yet to come, nor of what a recipient is not shown.
+    """
+    found: dict[str, datetime] = {}
+    for verdict in verdicts:
+        decision = verdict.decision
+        if not isinstance(decision, Permitted):
+            continue
+        for rule in register.clocks(f"{decision.protocol}@{decision.version}", decision.clause):
+            said = _said(message, rule.element) if rule.element else None
+            if said is not None and rule.element not in verdict.withheld:
+                found[rule.element] = said
+    return found
+
+
+def _said(message: ValidMessage, element: str) -> datetime | None:
+    namespace, brace, _ = message.payload.tag.rpartition("}")
+    text = message.payload.findtext(namespace + brace + element)
+    if text is None:
+        return None
+    said = (
+        datetime.fromisoformat(text) if "T" in text else london_midnight(date.fromisoformat(text))
+    )
+    return min(said.astimezone(UTC), message.header.created_at)
+
+
 def _starts(entry: Mapping[str, Any], register: Register) -> Iterator[Started]:
     header = entry["header"]
     for decision in entry["decisions"]:
@@ -68,8 +101,11 @@ def _starts(entry: Mapping[str, Any], register: Register) -> Iterator[Started]:
             continue
         reference = f"{decision['protocol']}@{decision['version']}"
         for rule in register.clocks(reference, decision["clause"]):
-            created = rule.starts == "CREATED"
-            at = from_millis(header["created_at"] if created else entry["received_at"])
+            accepted = rule.starts == "ACCEPTED"
+            at = from_millis(entry["received_at"] if accepted else header["created_at"])
+            shown = rule.element not in decision["withheld"]
+            if shown and rule.element in entry.get("stated", ()):
+                at = from_millis(entry["stated"][rule.element])
             yield Started(
                 submission_id=entry["submission"],
                 message_id=header["message_id"],

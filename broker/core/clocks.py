@@ -14,9 +14,11 @@ from broker.core.outcome import Level
 from broker.core.table import Table, london_midnight
 from broker.core.workdays import Calendar, Term, Unit, end_of, last_day, term_of
 
-STARTS = ("CREATED", "ACCEPTED")
+STATED = "STATED"
+STARTS = ("CREATED", "ACCEPTED", STATED)
 LEVELS = frozenset({Level.DELIVERED.value, Level.READ.value, Level.BUSINESS.value})
 _TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}")
+_ELEMENT = re.compile(r"[A-Za-z0-9]{1,64}")
 _TICK = timedelta(microseconds=1)
 _WARNED = 4  # of a term in hours the last quarter is the time to look
 
@@ -34,7 +36,11 @@ class ClockState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ClockRule:
-    """One clock of the register. ``stops``: levels, and types of message that answer."""
+    """One clock of the register. ``stops``: levels, and types of message that answer.
+
+    One that starts as ``STATED`` runs from the instant or day that the payload says at
+    ``element``, a child of its root.
+    """
 
     clock_id: str
     title: str
@@ -43,6 +49,7 @@ class ClockRule:
     stops: frozenset[str]
     escalate_after: Term | None
     source: str
+    element: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +112,20 @@ def parse_clocks(table: Table) -> Mapping[str, ClockRule]:
 
 
 def _rule(table: Table) -> ClockRule:
+    starts = table.choice("starts", STARTS)
     rule = ClockRule(
         clock_id=table.identifier("id"),
         title=table.text("title"),
-        starts=table.choice("starts", STARTS),
+        starts=starts,
+        element=table.text("element") if starts == STATED else "",
         within=term_of(table, "within"),
         stops=frozenset(table.texts("stops")),
         escalate_after=term_of(table, "escalate_after") if table.has("escalate_after") else None,
         source=table.text("source"),
     )
     table.close()
+    if rule.element and not _ELEMENT.fullmatch(rule.element):
+        raise table.mistake("element", "name one element, without a path")
     for stop in rule.stops:
         if stop not in LEVELS and not _TYPE.fullmatch(stop):
             raise table.mistake("stops", f"{stop!r} is neither L2, L3, L4 nor a message type")

@@ -63,10 +63,13 @@ def submission_entry(submission: Submission) -> dict[str, object]:
 
     It holds what the decisions rested on but for the payload, so that they can be asked
     again: the signed header, the digests of both registers, and both clock readings. What
-    the payload says of a person (grounds of harm, consent) is erased with the payload.
+    the payload says of a person (grounds of harm, consent) is erased with the payload. Only
+    when a clock started is kept, if it is the payload that says so.
     """
     message = submission.message
+    stated = {name: millis(at) for name, at in submission.stated.items()}
     return {
+        **({"stated": stated} if stated else {}),
         "v": VERSION,
         "kind": "submission",
         "submission": submission.submission_id,

@@ -1,5 +1,6 @@
 """A message on its way into the store, with all that was decided about it, and the answer."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -15,7 +16,8 @@ class Submission:
 
     ``received_at`` was read when the bytes had come, ``decided_at`` after the facts that the
     decision judged; both are aware, in UTC. ``peer`` names who brought the message: the
-    fingerprint of a certificate or the id of an OAuth client.
+    fingerprint of a certificate or the id of an OAuth client. ``stated`` is when the payload
+    says that clocks started, by element.
     """
 
     submission_id: SubmissionId
@@ -28,6 +30,7 @@ class Submission:
     register_digest: str
     trace_id: str
     peer: str
+    stated: Mapping[str, datetime] = field(default_factory=dict)
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 from sqlalchemy import Connection
 
 from broker.core.agency import MAILBOX, AgencyLookup
+from broker.core.clock_facts import stated_starts
 from broker.core.consent import Consent
 from broker.core.decision import asks_consent, decide
 from broker.core.errors import Rejection
@@ -172,6 +173,7 @@ class Intake:
                 register_digest=facts.register.digest,
                 trace_id=trace.trace_id,
                 peer=peer.name,
+                stated=stated_starts(message, verdicts, facts.register),
             ),
             task,
         )

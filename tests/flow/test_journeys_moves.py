@@ -201,18 +201,31 @@ async def test_where_a_household_is_that_fled_domestic_abuse_nobody_is_told(
                 assert texts(notice, path)[0] not in got.body.decode()
 
 
-async def test_a_notice_that_nobody_collects_in_a_fortnight_is_overdue(tmp_path: Path) -> None:
+async def test_a_notice_that_nobody_has_a_fortnight_after_the_day_is_overdue(
+    tmp_path: Path,
+) -> None:
     async with journey(tmp_path) as j:
+        monday = saying(AvailableOn="2026-11-16", NoticeBy="2026-11-30", Late="false")
         sent = await j.send(
             HOUSING,
-            sample("HouseholdPlacementNotice"),
+            sample("HouseholdPlacementNotice", edit=monday),
             OTHER_HOUSING,
             purpose="TA-NOTICE",
             expires_at=FRIDAY + timedelta(days=30),
         )
-        j.later(days=13)
-        assert await j.clocks(sent, OTHER_HOUSING) == {"HA96-208-NOTICE": "running"}
-        j.later(days=2)
-        assert await j.clocks(sent, OTHER_HOUSING) == {"HA96-208-NOTICE": "overdue"}
+        for days, state in ((0, "running"), (10, "due"), (1, "overdue")):
+            j.later(days=days)  # to the last day of November, and the first of December
+            assert await j.clocks(sent, OTHER_HOUSING) == {"HA96-208-NOTICE": state}
         for agency in (HOUSING, OTHER_HOUSING):
             await j.told(agency, "ClockNotice", Clock="HA96-208-NOTICE", State="OVERDUE")
+
+
+async def test_a_notice_that_is_given_too_late_is_met_late_however_fast_it_comes(
+    tmp_path: Path,
+) -> None:
+    async with journey(tmp_path) as j:
+        late = sample("HouseholdPlacementNotice", Late="true", has=["Child"])
+        sent = await j.send(HOUSING, late, OTHER_HOUSING, purpose="TA-NOTICE")
+        await j.take(OTHER_HOUSING, sent.number)
+
+        assert await j.clocks(sent, OTHER_HOUSING) == {"HA96-208-NOTICE": "met-late"}

@@ -53,6 +53,26 @@ async def test_the_police_tell_the_team_of_the_home_and_of_the_place_within_a_da
         assert await j.clocks(sent, OTHER_YOT) == {"PENY-24H": "met-late"}
 
 
+async def test_a_notification_that_is_written_days_later_is_overdue_when_it_comes(
+    tmp_path: Path,
+) -> None:
+    async with journey(tmp_path) as j:
+        happened = FRIDAY - timedelta(days=2)
+        payload = sample(
+            "PoliceNotification",
+            edit=saying(
+                EventAt=happened.isoformat(), NotifyBy=(happened + timedelta(days=1)).isoformat()
+            ),
+        )
+        sent = await j.send(POLICE, payload, YOT, purpose="YJ-OOCD")
+
+        assert await j.clocks(sent, YOT) == {"PENY-24H": "overdue"}
+        for agency in (YOT, POLICE):
+            await j.told(agency, "ClockNotice", Clock="PENY-24H", State="OVERDUE")
+        await j.gets(YOT, sent, f"{JUSTICE} police-notification", shows=["EventAt"])
+        assert await j.clocks(sent, YOT) == {"PENY-24H": "met-late"}
+
+
 async def checked(j: Journey) -> Sent:
     """Have the team ask who knows the child."""
     payload = sample("YOTCheckRequest", Stage="OOCD")

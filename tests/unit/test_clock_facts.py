@@ -3,27 +3,46 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from broker.core.clock_facts import Ran, Started, Stopped, performance, read_entry
+import pytest
+
+from broker.core.clock_facts import (
+    Ran,
+    Started,
+    Stopped,
+    performance,
+    read_entry,
+    stated_starts,
+)
 from broker.core.clocks import ClockState
+from broker.core.identity import AgencyId
 from broker.core.instant import millis
 from broker.core.ledger import canonical, clock_entry
+from broker.core.outcome import Permitted, RecipientVerdict, Refused
 from broker.core.protocol import Register
-from tests.unit.policy_world import SHARING, Tables, register
+from broker.core.reasons import Reason
+from tests.unit.policy_world import SHARING, Tables, message, register
 from tests.unit.test_clocks import CLOCK
 
 AT = datetime(2026, 6, 1, 9, tzinfo=UTC)
 CREATED = datetime(2026, 6, 1, 8, tzinfo=UTC)
 
 
-def clocked(starts: str = "ACCEPTED") -> Register:
+HAPPENED = datetime(2026, 5, 30, 7, 30, tzinfo=UTC)
+CSC = AgencyId("csc")
+PERMITTED = Permitted("checks", 1, "check", "CDA-115", ())
+
+
+def clocked(starts: str = "ACCEPTED", **more: str) -> Register:
     def change(tables: Tables) -> None:
-        tables["clocks.toml"] = {"clock": [{**CLOCK, "starts": starts}]}
+        tables["clocks.toml"] = {"clock": [{**CLOCK, "starts": starts, **more}]}
         tables[SHARING]["flow"][0]["clocks"] = ["ACK"]
 
     return register(change)
 
 
-def submission(correlation: str | None = None, *, permitted: bool = True) -> dict[str, Any]:
+def submission(
+    correlation: str | None = None, *, permitted: bool = True, withheld: list[str] | None = None
+) -> dict[str, Any]:
     return {
         "kind": "submission",
         "submission": "s-1",
@@ -42,6 +61,7 @@ def submission(correlation: str | None = None, *, permitted: bool = True) -> dic
                 "protocol": "checks",
                 "version": 1,
                 "clause": "check",
+                "withheld": withheld or [],
             }
         ],
     }
@@ -62,6 +82,56 @@ def test_a_clock_can_start_when_the_message_was_made() -> None:
 
     assert isinstance(started, Started)
     assert started.at == CREATED
+
+
+def test_a_clock_can_start_when_the_payload_says_it_happened() -> None:
+    held = clocked("STATED", element="EventAt")
+    (started,) = read_entry({**submission(), "stated": {"EventAt": millis(HAPPENED)}}, held)
+    (unsaid,) = read_entry({**submission(), "stated": {"Other": millis(HAPPENED)}}, held)
+    (nothing,) = read_entry(submission(), held)
+    unseen = {**submission(withheld=["EventAt"]), "stated": {"EventAt": millis(HAPPENED)}}
+    (hidden,) = read_entry(unseen, held)
+
+    for one, at in ((started, HAPPENED), (unsaid, CREATED), (nothing, CREATED), (hidden, CREATED)):
+        assert isinstance(one, Started)
+        assert one.at == at
+
+
+def said(inside: str, verdict: RecipientVerdict | None = None) -> dict[str, datetime]:
+    read = message(f'<Check xmlns="urn:x">{inside}</Check>', created_at=CREATED)
+    verdicts = (RecipientVerdict(CSC, PERMITTED) if verdict is None else verdict,)
+    return stated_starts(read, verdicts, clocked("STATED", element="EventAt"))
+
+
+@pytest.mark.parametrize(
+    ("text", "at"),
+    [
+        ("2026-05-30T08:30:00+01:00", datetime(2026, 5, 30, 7, 30, tzinfo=UTC)),
+        ("2026-05-30", datetime(2026, 5, 29, 23, tzinfo=UTC)),  # the day begins in London
+        ("2026-06-01T08:00:00Z", CREATED),
+        ("2026-06-01T08:00:00.001Z", CREATED),  # what is yet to come
+        ("2026-06-02", CREATED),
+    ],
+)
+def test_an_instant_or_a_day_is_read_from_the_payload(text: str, at: datetime) -> None:
+    assert said(f"<EventAt>{text}</EventAt>") == {"EventAt": at}
+
+
+def test_what_is_not_there_not_shown_or_not_for_them_starts_nothing() -> None:
+    there = "<EventAt>2026-05-30</EventAt>"
+    withheld = RecipientVerdict(CSC, PERMITTED, b"<R/>", ("EventAt",))
+    refused = RecipientVerdict(CSC, Refused(Reason.NO_ISP, 3, "-", None, None))
+
+    assert said("") == {}
+    assert said(f"<Child>{there}</Child>") == {}
+    assert said(there, withheld) == {}
+    assert said(there, refused) == {}
+    plain = stated_starts(
+        message(f'<Check xmlns="urn:x">{there}</Check>'),
+        (RecipientVerdict(CSC, PERMITTED),),
+        clocked("CREATED"),
+    )
+    assert plain == {}
 
 
 def test_an_answer_stops_the_clock_of_whom_it_answers_if_they_may_have_it() -> None:

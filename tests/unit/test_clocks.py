@@ -96,6 +96,16 @@ def test_a_clock_stands_in_the_file_once_and_knows_what_stops_it() -> None:
         rule(stops=["L5"])
 
 
+def test_a_clock_that_starts_as_stated_names_one_element() -> None:
+    assert rule(starts="STATED", element="EventAt").element == "EventAt"
+    with pytest.raises(Mistake, match="without a path"):
+        rule(starts="STATED", element="Child/BirthDate")
+    with pytest.raises(Mistake, match="element"):
+        rule(starts="STATED")
+    with pytest.raises(Mistake, match="element"):
+        rule(element="EventAt")
+
+
 def test_a_flow_names_clocks_of_the_register() -> None:
     def clocked(tables: Tables) -> None:
         tables["clocks.toml"] = {"clock": [CLOCK]}

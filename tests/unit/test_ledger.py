@@ -181,6 +181,13 @@ def test_an_entry_says_what_came_and_what_was_decided_for_each_recipient() -> No
     assert (entry["signer"], entry["peer"]) == ("5" * 64, "mtls:" + "e" * 64)
 
 
+def test_an_entry_says_when_clocks_started_only_if_the_payload_said_so() -> None:
+    stated = replace(submission(), stated={"EventAt": NOW})
+
+    assert submission_entry(stated)["stated"] == {"EventAt": millis(NOW)}
+    assert "stated" not in submission_entry(submission())
+
+
 def test_an_entry_holds_the_header_that_the_decision_rested_on() -> None:
     header = submission_entry(submission())["header"]
 
