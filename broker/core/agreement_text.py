@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 from broker.core import remedy
+from broker.core.clocks import ClockRule
 from broker.core.explanation import consent_words
 from broker.core.outcome import FieldRule
 from broker.core.protocol import Register
@@ -211,6 +212,8 @@ def _flow(flow: Flow, protocol: SharingProtocol, register: Register) -> Section:
         ("How", f"{flow.method['method']}; {flow.method['frequency'].lower()}"),
         ("Within", flow.method["max_latency"]),
     ]
+    if flow.clocks:
+        rows.append(("Clocks", "; ".join(_clock(one) for one in flow.clocks)))
     if flow.sensitive_consent != flow.consent:
         rows.insert(6, ("Consent, sensitive services", sensitive))
     items = tuple(_item(rule, flow) for rule in flow.items)
@@ -224,6 +227,12 @@ def _flow(flow: Flow, protocol: SharingProtocol, register: Register) -> Section:
             Grid(f"Items of flow {flow.flow_id}; all others are withheld", header, items),
         ),
     )
+
+
+def _clock(clock: ClockRule) -> str:
+    start = {"ACCEPTED": "from its acceptance", "CREATED": "from the making of the message"}
+    since = start.get(clock.starts, f"from what the message states as {clock.element}")
+    return f"{clock.title.lower()} within {clock.within}, {since}"
 
 
 def _item(rule: FieldRule, flow: Flow) -> tuple[str, str, str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from broker.core.clause import Clause
+from broker.core.clocks import LEVELS
 from broker.core.gateway import Gateway
 from broker.core.identity import AgencyId
 from broker.core.outcome import FieldRule
@@ -45,6 +46,8 @@ CODES: Mapping[str, tuple[str, str]] = {
         ERROR,
         "rest it on a gateway that reaches these two, or part the flow",
     ),
+    "clock-unstated": (ERROR, "name a clock that starts at an element of every message type"),
+    "clock-never-stops": (ERROR, "let the recipient send what stops it, or name another clock"),
     "never-relied-on": (WARNING, "take the flow away, or say what it alone permits"),
     "wider-than-parent": (ERROR, "end it no later than the agreement it stands on"),
 }
@@ -175,6 +178,7 @@ def _flow(
     yield from _items(flow, protocol)
     yield from _contradictions(flow, protocol, known)
     yield from _gateways(flow, pairs, register, now)
+    yield from _clocks(flow, pairs, register, known)
     yield from _shadowed(pairs, register)
 
 
@@ -269,6 +273,29 @@ def _bears(
         and gateway.parties_refusal(*parties) is None
         and gateway.carved_out(*parties, frozenset()) is None  # of a payload that holds nothing
     )
+
+
+def _clocks(
+    flow: Flow,
+    pairs: list[tuple[AgencyId, AgencyId, Clause]],
+    register: Register,
+    known: Known,
+) -> Iterator[_Found]:
+    """Find clocks that cannot start where they should, or that nothing can stop."""
+    for clock in flow.clocks:
+        for kind in flow.message_types:
+            if clock.element and clock.element not in known.get(kind, {clock.element: ""}):
+                words = f"{clock.clock_id} starts at {clock.element}, and {kind[0]} has none"
+                yield _Found("clock-unstated", words, key="clocks")
+        answers = clock.stops - LEVELS
+        mute = {
+            recipient
+            for sender, recipient, _ in pairs
+            if not answers & register.types_between.get((recipient, sender), frozenset())
+        }
+        if answers == clock.stops and mute:
+            words = f"{clock.clock_id} never stops: {min(mute)} may send none of what stops it"
+            yield _Found("clock-never-stops", words, key="clocks")
 
 
 def _shadowed(

@@ -8,7 +8,18 @@ from broker.core.agreement_html import agreement_html
 from broker.core.agreement_text import Agreement, Grid, agreement_text
 from broker.core.table import london_day, london_midnight
 from broker.edge.registers import load_register
-from tests.unit.policy_world import NOW, ROOT, Change, Tables, flow, plain, protocol, register
+from tests.unit.policy_world import (
+    NOW,
+    ROOT,
+    SHARING,
+    Change,
+    Tables,
+    flow,
+    plain,
+    protocol,
+    register,
+)
+from tests.unit.test_clocks import CLOCK
 
 DIGEST = "ab" * 32
 
@@ -52,6 +63,29 @@ def test_each_flow_says_what_passes_and_why() -> None:
     assert ("Every item of category identity", "May pass", "To know who") in rows
     assert ("Question", "Always", "To answer") in rows
     assert ("Every item of category health", "Never", "Not needed") in rows
+
+
+@pytest.mark.parametrize(
+    ("starts", "words"),
+    [
+        ({"starts": "ACCEPTED"}, "acknowledged within 1 working day, from its acceptance"),
+        (
+            {"starts": "CREATED"},
+            "acknowledged within 1 working day, from the making of the message",
+        ),
+        (
+            {"starts": "STATED", "element": "EventAt"},
+            "acknowledged within 1 working day, from what the message states as EventAt",
+        ),
+    ],
+)
+def test_a_flow_says_what_its_clocks_ask(starts: dict[str, str], words: str) -> None:
+    def timed(tables: Tables) -> None:
+        tables["clocks.toml"] = {"clock": [{**CLOCK, **starts}]}
+        tables[SHARING]["flow"][0]["clocks"] = ["ACK"]
+
+    assert ("Clocks", words) in grid(text(timed), "Flow check")
+    assert "Clocks" not in [row[0] for row in grid(text(), "Flow check")]
 
 
 def test_what_a_flow_changes_is_said() -> None:

@@ -22,6 +22,7 @@ from tests.unit.policy_world import (
     register,
     table,
 )
+from tests.unit.test_clocks import CLOCK
 
 KNOWN = {("Check", "1.0"): {"Subject": "identity", "Question": "safeguarding"}}
 
@@ -137,6 +138,52 @@ def test_a_fault_is_found(change: Change, severity: str, words: str) -> None:
     findings = found(change)
 
     assert any(one[0] == severity and words in one[2] for one in findings), findings
+
+
+def timed(**values: object) -> Change:
+    def change(tables: Tables) -> None:
+        tables["clocks.toml"] = {"clock": [{**CLOCK, **values}]}
+        tables[SHARING]["flow"][0]["clocks"] = ["ACK"]
+
+    return change
+
+
+def answered(tables: Tables) -> None:
+    back = {"from": ["LA_CSC"], "to": ["YOT"], "message_types": ["Check/1.0"], "clocks": None}
+    second_flow(**back)(tables)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (timed(stops=["Check"]), "ACK never stops: csc may send none of what stops it"),
+        (
+            timed(starts="STATED", element="EventAt", stops=["L2"]),
+            "ACK starts at EventAt, and Check has none",
+        ),
+    ],
+)
+def test_a_clock_that_cannot_start_or_stop_is_found(change: Change, words: str) -> None:
+    assert ("error", "check", words) in found(change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        timed(),  # an acknowledgement stops it, too
+        timed(stops=["L2"]),
+        timed(starts="STATED", element="Question", stops=["L2"]),
+        both(timed(stops=["Check"]), answered),
+    ],
+)
+def test_a_clock_that_starts_and_stops_is_no_finding(change: Change) -> None:
+    assert not [one for one in found(change) if "ACK" in one[2]]
+
+
+def test_of_a_type_without_schema_only_that_is_said() -> None:
+    other = both(timed(starts="STATED", element="EventAt"), flow(message_types=["Other/1.0"]))
+
+    assert not [one for one in found(other) if "ACK" in one[2]]
 
 
 def test_a_flow_that_allows_nothing_is_found() -> None:
