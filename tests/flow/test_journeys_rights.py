@@ -4,7 +4,9 @@ from pathlib import Path
 
 from lxml import etree
 
+from broker.edge.ids import new_id
 from tests.flow.journey import (
+    BROKER,
     CSC,
     HEALTH,
     HOUSING,
@@ -59,6 +61,49 @@ async def test_a_child_takes_consent_back_and_early_help_stops_where_protection_
 
 
 OPINIONS = ["Reason/AnalysisOfRisk"]
+
+
+# -- consent does not suffice, and a child is in danger --------------------------------------
+
+
+async def decided(j: Journey) -> str:
+    """Have two practitioners of the school decide to share; return the id of their decision."""
+    decision = new_id()
+    said = saying(DecisionId=decision, Recipient=OTHER_CSC, MadeAt=j.clock.at.isoformat())
+    sent = await j.send(SCHOOL, sample("DisclosureDecision", edit=said), BROKER, purpose="CONSENT")
+    assert sent.answer.status_code == 202, sent.answer.text
+    return decision
+
+
+async def test_two_decide_to_share_without_consent_for_a_day_and_answer_for_it(
+    tmp_path: Path,
+) -> None:
+    async with journey(tmp_path) as j:
+        await withdrawal(j, SCHOOL, await consent(j, SCHOOL, Recipient=OTHER_CSC))
+        payload = sample("Referral", has=["Child/HomeAddress"])
+        decision = await decided(j)
+        relied_on = {"purpose": "EH", "decision_ref": decision, "gateway": "CA04-10"}
+
+        sent = await j.send(SCHOOL, payload, OTHER_CSC, **relied_on)
+        got = await j.gets(
+            OTHER_CSC,
+            sent,
+            f"{REFERRALS} early-help",
+            shows=["Reason/WorriesAndImpact"],
+            lacks=OPINIONS,  # it opens no field that the clause withholds
+        )
+        assert got.root.findtext(".//{*}DecisionRef") == decision
+        assert (await j.decided(sent, OTHER_CSC))["override"] == decision
+        for agency in (SCHOOL, OTHER_CSC, CSC):  # the last one leads the agreement
+            told = await j.told(agency, "OverrideNotice", DecisionId=decision)
+            assert told.says("MessageId") == [sent.number]
+            assert told.says("Reason") == ["SIGNIFICANT_HARM"]
+
+        other = await j.send(SCHOOL, payload, CSC, **relied_on)  # whom it does not name
+        await j.refused(other, CSC, "policy.no_consent")
+        j.later(hours=25)
+        late = await j.send(SCHOOL, payload, OTHER_CSC, **relied_on)
+        await j.refused(late, OTHER_CSC, "policy.consent_withdrawn")
 
 
 # -- J8: something was wrong -----------------------------------------------------------------
