@@ -19,7 +19,7 @@ from broker.core.message import Header
 from broker.core.signing import SigningKey, build_envelope, sign_envelope
 
 ANSWER_S = 1.5
-DELIVERED_S = 5.0
+DELIVERED_S = 20.0
 CHILD = 7  # the sample whom all of it is about
 POLL_S = 0.05
 JSON = {"accept": "application/json"}

@@ -12,7 +12,7 @@ import pytest
 from broker.cli import run
 from broker.config import child_environment
 
-STORIES_S_MAX = 30.0  # it takes 4 s; a busy machine may take longer
+STORIES_S_MAX = 60.0  # it takes 6 s; a busy machine may take longer
 
 
 def play(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
@@ -21,7 +21,7 @@ def play(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         env=child_environment(COLUMNS="200", NO_COLOR="1"),
-        timeout=60,
+        timeout=150,
         check=False,
     )
 
@@ -130,11 +130,11 @@ def test_kept_running_it_stops_when_it_is_told_to(tmp_path: Path, ending: signal
                 break
         running = processes_of(folder)
         demo.send_signal(ending)
-        demo.wait(20)
+        demo.wait(60)
 
     assert len(running) == 5  # the demo, the broker and three case systems
     assert demo.returncode == 0
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while processes_of(folder) and time.monotonic() < deadline:
         pass
     assert processes_of(folder) == []
