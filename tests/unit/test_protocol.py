@@ -331,3 +331,20 @@ def test_changes_of_the_world_do_not_stay() -> None:
     register(change)
 
     assert WORLD[SHARING]["flow"][0]["consent"] == "NOT_REQUIRED"
+
+
+@pytest.mark.parametrize(
+    ("consent", "sensitive", "asks"),
+    [
+        ("NOT_REQUIRED", "NOT_REQUIRED", False),
+        ("INFORMED_ONLY", "INFORMED_ONLY", False),
+        ("NOT_REQUIRED", "EXPLICIT_OR_HARM", True),
+        ("EXPLICIT_REQUIRED", "EXPLICIT_REQUIRED", True),
+    ],
+)
+def test_a_flow_asks_consent_if_some_messages_pass_only_with_it(
+    consent: str, sensitive: str, *, asks: bool
+) -> None:
+    held = register(flow(consent=consent, sensitive_consent=sensitive))
+
+    assert held.protocols["checks@1"].flows[0].asks_consent is asks
