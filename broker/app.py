@@ -4,18 +4,16 @@ import asyncio
 import hashlib
 import hmac
 import random
-import shutil
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvicorn
 from fastapi import FastAPI
-from sqlalchemy import text
 
 from adapters.ways import Means, Ways
 from adapters.webhook import RequestSigner
@@ -55,6 +53,7 @@ from broker.edge.outcomes import Recorder
 from broker.edge.outgoing import SplitOutgoing
 from broker.edge.override_service import OverrideService
 from broker.edge.peers import Directory, Peers
+from broker.edge.readiness import checks
 from broker.edge.registers import RegisterHolder
 from broker.edge.reports import Reporter
 from broker.edge.route_service import RouteService
@@ -69,6 +68,7 @@ from broker.edge.routes.system import About, Check, openapi_route, system_routes
 from broker.edge.routes.tokens import token_routes
 from broker.edge.schemas import load_schemas
 from broker.edge.sealing import KeyRing, read_key
+from broker.edge.shadowing import Shadows
 from broker.edge.store import Store, StoreSettings
 from broker.edge.submitting import Submitting
 from broker.edge.tls import bounded, server_context
@@ -181,6 +181,7 @@ class Workers:
     ways: Ways
     kafka: "KafkaOutgoing | None"
     keeper: ClockKeeper
+    shadows: Shadows
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -199,6 +200,7 @@ class Workers:
             await self.delivery.start()
             stack.push_async_callback(self.delivery.stop, float(config.http.shutdown_s))
             stack.push_async_callback(_ended, asyncio.create_task(self.keeper.run()))
+            await stack.enter_async_context(self.shadows.running(config.registers.reload_s))
             if config.registers.reload_s:
                 looking = asyncio.create_task(self.watch.run(config.registers.reload_s))
                 stack.push_async_callback(_ended, looking)
@@ -230,6 +232,7 @@ def build(config: BrokerConfig, clock: Clock | None = None) -> BrokerApp:
         watch=RegisterWatch(parts.registers, config.registers.protocols_dir),
         ways=ways,
         keeper=ClockKeeper(parts.store, parts.registers, parts.clock, notices),
+        shadows=_shadows(parts),
     )
     directory = Directory(parts.registers)
     key = TokenKey(token_key(config.keys.token_key_file))
@@ -260,7 +263,7 @@ def _consents(workers: Workers) -> ConsentService:
 def _submitting(workers: Workers, peers: Peers) -> Submitting:
     parts, service = workers.parts, workers.delivery.service
     return Submitting(
-        intake=replace(_intake(parts, workers.examine), clerk=_consents(workers)),
+        intake=_intake(workers),
         peers=peers,
         collector=Collector(workers.answers, parts.store, service, parts.schemas, parts.clock),
         admission=_admission(parts),
@@ -313,7 +316,7 @@ def _api(workers: Workers, peers: Peers, tokens: TokenService) -> FastAPI:
             about,
             parts.metrics,
             publisher(parts.store, parts.clock, parts.metrics),
-            _checks(parts),
+            checks(parts.store, parts.config.store.url, parts.config.store.free_bytes_min),
             _notes(workers),
         ),
     ):
@@ -424,7 +427,14 @@ def make_ways(parts: Parts) -> Ways:
     )
 
 
-def _intake(parts: Parts, threads: ThreadPoolExecutor) -> Intake:
+def _shadows(parts: Parts) -> Shadows:
+    return Shadows(
+        parts.store, parts.registers, parts.consents, parts.schemas, parts.clock, parts.secrets.salt
+    )
+
+
+def _intake(workers: Workers) -> Intake:
+    parts = workers.parts
     return Intake(
         broker=parts.broker,
         registers=parts.registers,
@@ -435,35 +445,16 @@ def _intake(parts: Parts, threads: ThreadPoolExecutor) -> Intake:
         clock=parts.clock,
         secrets=parts.secrets,
         limits=parts.limits,
-        threads=threads,
+        threads=workers.examine,
         metrics=parts.metrics,
         records=Records(parts.schemas),
+        clerk=_consents(workers),
+        onlooker=workers.shadows,
     )
 
 
 def _verifier(signature: SignatureSection) -> Verifier:
     return SignxmlVerifier() if signature.verifier == "signxml" else ProfileVerifier()
-
-
-def _checks(parts: Parts) -> dict[str, Check]:
-    """Return what must hold for the broker to take messages. All of it is cheap.
-
-    A database server watches its own disk, and says so when it is full.
-    """
-
-    async def database() -> None:
-        if parts.store.lost is not None:
-            raise parts.store.lost
-        await parts.store.read(lambda conn: conn.execute(text("SELECT 1")).scalar())
-
-    async def disk() -> None:
-        file = Path(parts.config.store.url.removeprefix("sqlite:///"))
-        if shutil.disk_usage(file.parent).free < parts.config.store.free_bytes_min:
-            raise Transient(Reason.STORE_FULL)
-
-    if kind_of(parts.config.store.url) == "sqlite":
-        return {"database": database, "disk": disk}
-    return {"database": database}
 
 
 def _notes(workers: Workers) -> dict[str, Check]:

@@ -1,12 +1,14 @@
 """The end of payloads: when their time is over, nobody can read them any more.
 
 The wrapped key of the message is destroyed, and with it every copy of its bytes: here, in
-backups and in topics. What was decided, delivered and proved about it stays.
+backups and in topics. What was decided, delivered and proved about it stays. What shadows found
+in that time goes as well.
 """
 
 import asyncio
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 from sqlalchemy import Connection, exists, select, update
@@ -14,6 +16,7 @@ from sqlalchemy import Connection, exists, select, update
 from broker.core.errors import Fault
 from broker.core.instant import millis
 from broker.core.ledger import operator_entry
+from broker.edge import shadow_rows
 from broker.edge.ledger import Ledger
 from broker.edge.store import Store
 from broker.edge.tables import decision, delivery, message
@@ -100,6 +103,8 @@ class Eraser:
             lambda conn, ledger: erase(conn, ledger, before, now)
         ):
             erased += count
+        if await self.store.read(lambda conn: shadow_rows.over(conn, before)):
+            await self.store.write(partial(shadow_rows.prune, before=before))
         return erased
 
     async def due(self, limit: int) -> int:

@@ -5,7 +5,7 @@ Nothing is kept before `Store.submit`; everything is kept, refusals too, once it
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -95,6 +95,28 @@ class Clerk(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Decided:
+    """What was decided about a message that is kept now, and what it was decided from."""
+
+    message: ValidMessage = field(repr=False)
+    submission_id: SubmissionId
+    register: Register
+    subject: SubjectRef | None
+    consents: Collection[Consent] | None  # None: nobody looked
+    override: Override | None
+    decisions: Mapping[AgencyId, Decision]
+    at: datetime
+
+
+class Onlooker(Protocol):
+    """Is told what was decided, once it is kept; it changes nothing."""
+
+    def offer(self, decided: Decided) -> None:
+        """Take note. It neither waits nor raises."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Secrets:
     """Keys of the submit path. ``broker`` signs reduced envelopes; the others key hashes."""
 
@@ -139,6 +161,7 @@ class Intake:
     metrics: Metrics
     records: Records
     clerk: Clerk | None = None
+    onlooker: Onlooker | None = None
 
     async def submit(self, body: bytes, peer: Peer, trace: Trace) -> Submitted:
         """Take one submission to the end: kept, with a verdict for each recipient.
@@ -177,6 +200,19 @@ class Intake:
             ),
             task,
         )
+        if self.onlooker is not None and not accepted.duplicate:
+            self.onlooker.offer(
+                Decided(
+                    message=message,
+                    submission_id=accepted.submission_id,
+                    register=facts.register,
+                    subject=facts.subject,
+                    consents=facts.consents,
+                    override=facts.override,
+                    decisions=dict(decisions),
+                    at=decided_at,
+                )
+            )
         return Submitted(accepted, header)
 
     def _task(

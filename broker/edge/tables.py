@@ -296,3 +296,41 @@ clock_reader = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("place", BigInteger, nullable=False),
 )
+
+# Drafts beside what is in force, and what they would have made of real messages: codes and
+# counts. A submission is named as an example; nothing here says whom it was about.
+shadow = Table(
+    "shadow",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("protocol", String(80), nullable=False),  # id@version of the draft
+    Column("draft", Text, nullable=False),  # the file, as it stood at the start
+    Column("digest", String(64), nullable=False),  # of the agreement in it
+    Column("started_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    Column("ended", String(16)),  # promoted or dropped
+)
+
+shadow_finding = Table(
+    "shadow_finding",
+    metadata,
+    Column("shadow", String(36), ForeignKey("shadow.id"), primary_key=True),
+    Column("day", Integer, primary_key=True, autoincrement=False),  # since 1970, in UTC
+    Column("key", String(64), primary_key=True),  # digest of what follows, to "path"
+    Column("found", String(24), nullable=False),
+    Column("sender", String(64), nullable=False),
+    Column("recipient", String(64), nullable=False),
+    Column("message_type", String(64), nullable=False),
+    Column("purpose", String(32), nullable=False),
+    Column("live_reason", String(64), nullable=False),  # empty: permitted
+    Column("live_protocol", String(80), nullable=False),
+    Column("live_clause", String(80), nullable=False),
+    Column("draft_reason", String(64), nullable=False),
+    Column("draft_protocol", String(80), nullable=False),
+    Column("draft_clause", String(80), nullable=False),
+    Column("path", Text, nullable=False),  # empty: the decision itself
+    Column("count", BigInteger, nullable=False),
+    Column("first_message", String(36)),
+    Column("last_message", String(36)),
+    sqlite_with_rowid=False,
+)

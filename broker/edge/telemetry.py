@@ -49,6 +49,7 @@ LOGGED_KEYS: Final = frozenset(
         "adapter",
         "address",
         "agency",
+        "agreement",
         "attempt",
         "build",
         "code",

@@ -24,6 +24,7 @@ SAYS_NO = {
     "fame protocol explain": {0, 3},
     "fame protocol whatif": {0, 1},  # nothing has been decided yet
     "fame protocol drift": {0, 1},
+    "fame protocol shadow": {0, 1},
 }
 
 

@@ -24,6 +24,7 @@ from broker.cli.protocol.lint import lint_protocols
 from broker.cli.protocol.log import log
 from broker.cli.protocol.new import new
 from broker.cli.protocol.render import render
+from broker.cli.protocol.shadow import app as shadow_app
 from broker.cli.protocol.show import list_protocols, show
 from broker.cli.protocol.trying import coverage, try_examples
 from broker.cli.protocol.whatif import whatif
@@ -55,3 +56,4 @@ COMMANDS: dict[str, Callable[..., None]] = {
 app = typer.Typer(rich_markup_mode=None)
 for name, command in COMMANDS.items():
     app.command(name)(command)
+app.add_typer(shadow_app, name="shadow")
