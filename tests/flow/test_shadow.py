@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from broker.cli import run
+from broker.edge import shadowing
 from broker.edge.registers import load_in_force
 from tests.contract.running import (
     HR,
@@ -30,6 +31,7 @@ CHANGES = (
     ('["category:contact", "category:identity", "category:administrative"]',
      '["category:administrative"]'),
 )  # fmt: skip
+STRICTER = (('"VacancyPublished/1.0", ', ""),)
 
 
 @pytest.fixture
@@ -66,9 +68,11 @@ async def report(fame: Fame, name: str = "ne-vacancies") -> Any:
     return json.loads(out[out.index("{") :])
 
 
-async def begun(broker: Running, fame: Fame, home: Path) -> None:
+async def begun(
+    broker: Running, fame: Fame, home: Path, changes: tuple[tuple[str, str], ...] = CHANGES
+) -> None:
     """Begin the shadow, and wait until the running broker compares with it."""
-    draft = draft_of(home, "ne-vacancies", *CHANGES)
+    draft = draft_of(home, "ne-vacancies", *changes)
     code, out = await fame("shadow", "start", str(draft))
     assert code == 0, out
     for _ in range(PATIENCE_S * 5):
@@ -190,3 +194,57 @@ async def test_another_draft_in_the_way_is_not_written_over(
     assert "Another draft lies there" in out
     assert other.read_text() == words
     assert (await report(fame))["state"] == "compared"
+
+
+async def told(broker: Running, home: Path) -> list[tuple[int, str]]:
+    """What the broker answers to a message that passes and to one that does not."""
+    answers = [await broker.post(HR, vacancy()), await broker.post(PORTAL, wrong_way(home))]
+    return [
+        (one.status_code, one.json()["code"] if one.status_code == 403 else "") for one in answers
+    ]
+
+
+async def more_than(fame: Fame, name: str, known: int) -> Any:
+    """Wait until more than ``known`` was counted; comparisons may still have been waiting."""
+    for _ in range(PATIENCE_S * 5):
+        found = await report(fame)
+        if found[name] > known:
+            return found
+        await asyncio.sleep(0.2)
+    raise AssertionError(f"{name} stayed at {known}")
+
+
+async def test_a_draft_that_refuses_what_passes_changes_no_answer(
+    broker: Running, fame: Fame, home: Path
+) -> None:
+    before = await told(broker, home)
+    kept = await broker.rows("delivery")
+    await begun(broker, fame, home, STRICTER)
+    already = (await report(fame))["newly_stops"]
+    sent = await broker.rows("delivery")
+
+    after = await told(broker, home)
+
+    assert before == after == [(202, ""), (403, "policy.direction")]
+    found = await more_than(fame, "newly_stops", already)
+    assert (found["newly_passes"], found["failed"]) == (0, 0)
+    assert await broker.rows("delivery") == sent + 1
+    assert sent > kept
+
+
+async def test_a_draft_that_raises_changes_no_answer(
+    broker: Running, fame: Fame, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = await told(broker, home)
+    await begun(broker, fame, home)
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(shadowing, "decide", broken)
+    sent = await broker.rows("delivery")
+    after = await told(broker, home)
+
+    assert before == after == [(202, ""), (403, "policy.direction")]
+    assert await broker.rows("delivery") == sent + 1
+    await more_than(fame, "failed", 1)
