@@ -6,7 +6,7 @@ BIN   := .venv/bin
 LOCK  := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
          --generate-hashes --no-header --no-emit-index-url --quiet
 
-.PHONY: help demo test cover oracle check format bench soak lock clean
+.PHONY: help demo test cover oracle mutants check format bench soak lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*##/\1/p' Makefile | awk '{ n = $$1; $$1 = ""; printf "  make %-8s%s\n", n, $$0 }'
@@ -22,6 +22,9 @@ cover: .venv/.ready-dev  ## branch coverage of the pure core by its unit tests: 
 
 oracle: .venv/.ready-dev  ## 100,000 generated decisions against a second opinion
 	@FAME_ORACLE_CASES=100000 $(BIN)/python -m pytest -q tests/unit/test_oracle.py
+
+mutants: .venv/.ready-dev  ## change the deciding core one thing at a time; a test must notice; MODULES=
+	@$(BIN)/python -m tests.mutants $(MODULES)
 
 check: .venv/.ready-dev  ## ruff, its formatter, mypy, import contracts
 	@$(BIN)/ruff check

@@ -77,13 +77,18 @@ CPU_TO_BEAT_MS = {"rsa": 0.23, "ecdsa": 1.0}
 def flow_of(state: Path, algorithm: str) -> tuple[Flow, SigningKey]:
     """Return a flow whose sender signs with ``algorithm``, and the sender's key."""
     for flow in FLOWS:
-        folder = state / "agencies" / flow.sender
-        key = load_signing_key(
-            (folder / "signing.key.pem").read_bytes(), (folder / "signing.cert.pem").read_bytes()
-        )
+        key = key_of(state, flow)
         if key.algorithm.startswith(algorithm):
             return flow, key
     raise LookupError(algorithm)
+
+
+def key_of(state: Path, flow: Flow) -> SigningKey:
+    """Return the key with which the sender of ``flow`` signs."""
+    folder = state / "agencies" / flow.sender
+    return load_signing_key(
+        (folder / "signing.key.pem").read_bytes(), (folder / "signing.cert.pem").read_bytes()
+    )
 
 
 def messages(flow: Flow, key: SigningKey, count: int, size_bytes: int) -> list[bytes]:

@@ -6,6 +6,8 @@ of the ledger.
 """
 
 import asyncio
+import atexit
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -76,7 +78,9 @@ class MovingClock:
 @cache
 def home() -> Path:
     """The folder of a sandbox that was founded on the Friday; made once, changed by nobody."""
-    folder = Path(tempfile.mkdtemp(prefix="fame-journeys-")) / "home"
+    made = tempfile.mkdtemp(prefix="fame-journeys-")
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    folder = Path(made) / "home"
     make(folder, sandbox=True, port=0, at=FRIDAY)
     return folder
 

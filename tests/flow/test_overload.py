@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from broker.edge.tls import HEAD_S_MAX
-from tests.bench.bench_http import FLOWS, Flow, flow_of, messages
+from tests.bench.bench_http import FLOWS, Flow, key_of, messages
 from tests.bench.load import requests_of
 from tests.contract.running import sandbox
 from tests.live.harness import BrokerProcess, client_context, running
@@ -40,8 +40,8 @@ def broker(state: Path, request: pytest.FixtureRequest) -> Iterator[BrokerProces
 
 
 def envelopes(broker: BrokerProcess, flow: Flow, count: int) -> list[bytes]:
-    _flow, key = flow_of(broker.state, "rsa" if flow is FLOODING else "ecdsa")
-    return requests_of(messages(flow, key, count, 5000), f"localhost:{broker.port}")
+    signed = messages(flow, key_of(broker.state, flow), count, 5000)
+    return requests_of(signed, f"localhost:{broker.port}")
 
 
 @asynccontextmanager

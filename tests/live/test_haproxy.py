@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from broker.core.identity import AgencyId
-from tests.bench.bench_http import FLOWS, flow_of, messages
+from tests.bench.bench_http import FLOWS, key_of, messages
 from tests.contract.pki import Authority, Leaf
 from tests.contract.running import sandbox
 from tests.live.harness import BrokerProcess, client_context
@@ -51,10 +51,9 @@ class Front:
         return b":" + base64.b64encode(ssl.PEM_cert_to_DER_cert(pem)) + b":"
 
     def envelopes(self, count: int) -> list[bytes]:
-        flow, key = flow_of(self.state, "rsa")
-        assert flow is FLOWS[0]
+        flow = FLOWS[0]
         assert flow.sender == SENDER
-        return messages(flow, key, count, 5000)
+        return messages(flow, key_of(self.state, flow), count, 5000)
 
 
 def combined(leaf: Leaf, path: Path) -> Path:

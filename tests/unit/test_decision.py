@@ -76,6 +76,9 @@ def test_an_agency_that_is_not_active_neither_sends_nor_receives(agency: str, st
     changed = table(f"agencies/{agency}.toml", status=status)
 
     assert refused(changed) == (Reason.AGENCY_SUSPENDED, 1)
+    decision = decided(changed)
+    assert isinstance(decision, Refused)
+    assert f"registrar has {agency} active" in decision.change
 
 
 def test_a_recipient_that_is_not_in_the_partnership_is_unknown() -> None:
@@ -463,6 +466,8 @@ def test_a_reason_for_access_must_be_given_where_it_is_asked() -> None:
     not_asked = flow(practitioner={"reason_for_access": False})
     assert isinstance(decided(not_asked, reason_for_access=None), Permitted)
     assert refused(not_asked, practitioner=None) == (Reason.PRACTITIONER, 5)
+    named = replace(PRACTITIONER, role="CLERK", clearance=None, authentication=None)
+    assert isinstance(decided(not_asked, practitioner=named), Permitted)
 
 
 def test_a_flow_that_asks_nothing_of_the_practitioner_needs_none() -> None:

@@ -65,6 +65,12 @@ def test_a_record_is_short_lived_and_has_a_day_of_review() -> None:
     assert (OVERRIDE.decided_by, OVERRIDE.approved_by) == ("decider", "approver")
 
 
+def test_a_decision_may_name_everybody_there_is() -> None:
+    everybody = frozenset(register().agencies)
+
+    assert made(replace(CLAIM, recipients=everybody)).recipients == everybody
+
+
 @pytest.mark.parametrize("reason", REASONS)
 def test_each_reason_of_the_list_counts(reason: str) -> None:
     assert made(replace(CLAIM, reason=reason)).reason == reason
