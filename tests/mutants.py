@@ -41,6 +41,8 @@ TESTS = {
 _ROOT = (
     "return Node(Action.KEPT, said=True, gone=False, whole=whole, hides=hides, children=children)"
 )
+_STRONG = "return not least or (level is not None and level in AUTHENTICATION and level >= least)"
+_CHILDREN = "for child, name in zip(element, names, strict=True):"
 _WHOLE = "whole=action is Action.KEPT and all(child.whole for child in children.values()),"
 EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("decision", "return False", "returns None"): "only whether it is true is asked",
@@ -53,11 +55,15 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         _WHOLE,
         "all to any",
     ): "an element without children is whole no more: more is looked at",
+    ("reduce", _CHILDREN, "True turned"): "there is a name for each child",
+    ("reduce", "yield from zip(element, names, names, strict=True)", "True turned"): "as above",
+    ("reduce", "etree.tostring(header, with_tail=False),", "False turned"): "white space at most",
+    ("decision", _STRONG, "without level is not None"): "no level is none of the levels either",
     ("override", 'return ""', "returns None"): "no words are no fault, whichever way they are none",
     (
         "decision",
         "return asked.facts.has_subject and purpose is not None and purpose.child",
-        "without operand 2",
+        "without purpose is not None",
     ): "a clause has been found, so the register knows its purpose; the type checker asks",
 }
 
@@ -122,8 +128,8 @@ def _changes(node: ast.AST) -> Iterator[_Place]:
     elif isinstance(node, ast.BoolOp):
         other_op = ast.Or() if isinstance(node.op, ast.And) else ast.And()
         yield node, f"{type(node.op).__name__} turned", lambda: setattr(node, "op", other_op)
-        for place in range(len(node.values)):
-            yield node, f"without operand {place + 1}", _drop(node.values, place)
+        for place, value in enumerate(node.values):
+            yield node, f"without {ast.unparse(value)}", _drop(node.values, place)
     elif isinstance(node, ast.If | ast.IfExp):
         yield node.test, "condition negated", lambda: setattr(node, "test", _not(node.test))
     elif isinstance(node, ast.Return) and node.value is not None and not _is_none(node.value):

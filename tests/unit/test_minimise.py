@@ -332,6 +332,23 @@ def test_nor_by_the_element_around_it() -> None:
     assert "Box" not in (minimised.body or b"").decode()
 
 
+def test_what_may_be_said_is_said_of_an_element_that_is_left_empty() -> None:
+    categories = {
+        "Ref": "administrative",
+        "Box": "health",
+        "Box/S": "sensitive-involvement",
+        "Box/T": "education",
+        "Box/U": "administrative",  # would be shown, and is not there
+    }
+    payload = '<Check xmlns="urn:x"><Ref>1</Ref><Box><S>canary-3</S><T>canary-4</T></Box></Check>'
+    permitted = Permitted("checks", 1, "mixed", "CDA-115", rules("Ref", "category:administrative"))
+
+    minimised = minimise(message(payload), permitted, World(categories), SALT_KEY)
+
+    assert withheld(minimised) == [("Box", "REMOVED")]
+    assert said(minimised) == [("Box", "REMOVED")]
+
+
 def test_a_reduced_envelope_follows_its_schema_once_it_is_signed() -> None:
     schemas = partnership()[1]
     clause, version = next(
