@@ -7,7 +7,7 @@ from datetime import datetime
 from broker.core.gateway import Gateway
 from broker.core.identity import AgencyId
 from broker.core.outcome import FieldRule, Permitted
-from broker.core.sharing import EXPLICIT_MODELS, PractitionerRule, SharingProtocol
+from broker.core.sharing import PractitionerRule, SharingProtocol
 
 Pair = tuple[AgencyId, AgencyId, str]  # sender, recipient, message type
 
@@ -32,6 +32,7 @@ class Clause:
     consent: str
     sensitive_consent: str
     consent_kind: str
+    asks_consent: bool  # some messages pass only with explicit consent
     fields: tuple[FieldRule, ...]
     mandatory: tuple[str, ...]
     practitioner: PractitionerRule | None
@@ -42,8 +43,3 @@ class Clause:
     stands_until: datetime
     overdue_from: datetime
     permitted: Mapping[str, Permitted]
-
-    @property
-    def asks_consent(self) -> bool:
-        """Whether some messages pass under it only with explicit consent."""
-        return bool(EXPLICIT_MODELS & {self.consent, self.sensitive_consent})

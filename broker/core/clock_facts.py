@@ -15,6 +15,7 @@ from broker.core.instant import from_millis
 from broker.core.message import ValidMessage
 from broker.core.outcome import Permitted, RecipientVerdict
 from broker.core.protocol import Register
+from broker.core.rule import text_of
 from broker.core.table import london_midnight
 
 SMALL = 5  # fewer than this are not told apart: a handful of referrals points at a family
@@ -84,9 +85,8 @@ def stated_starts(
 
 
 def _said(message: ValidMessage, element: str) -> datetime | None:
-    namespace, brace, _ = message.payload.tag.rpartition("}")
-    text = message.payload.findtext(namespace + brace + element)
-    if text is None:
+    text = text_of(message.payload, element)
+    if not text:
         return None
     said = (
         datetime.fromisoformat(text) if "T" in text else london_midnight(date.fromisoformat(text))

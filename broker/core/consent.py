@@ -3,8 +3,8 @@
 Kinds that are never taken for one another (domain §5.3): the UK GDPR lawful basis and the
 waiver of confidentiality, on which a disclosure may rest, each where the clause says so, and
 the agreement to receive a service, on which none does; nor on the agreement to have a record
-kept from 18 to 25. Every
-doubt is a no: an unknown code, another person's record, two records that contradict.
+kept from 18 to 25. Every doubt is a no: an unknown code, another person's record, two records
+that contradict.
 """
 
 from collections.abc import Collection, Iterator

@@ -254,6 +254,7 @@ def _clauses(
             consent=flow.consent,
             sensitive_consent=flow.sensitive_consent,
             consent_kind=flow.consent_kind,
+            asks_consent=flow.asks_consent,
             fields=flow.items,
             mandatory=mandatory,
             practitioner=flow.practitioner,

@@ -16,17 +16,19 @@ from sqlalchemy import select
 from broker.core.consent import Consent
 from broker.core.decision import decide
 from broker.core.errors import Transient
-from broker.core.identity import SubjectRef, SubmissionId
+from broker.core.identity import AgencyId, SubjectRef, SubmissionId
 from broker.core.message import Subject
 from broker.core.override import Override
 from broker.core.policy_log import digest_of_agreement
 from broker.core.protocol import Register
 from broker.core.reasons import Reason
+from broker.core.shadow import Comparison, Found
+from broker.core.whatif import outcome_of
 from broker.edge import shadow_rows, shadowing, tables
 from broker.edge.erasing import Eraser
 from broker.edge.ids import new_id
 from broker.edge.intake import Decided
-from broker.edge.shadow_rows import DROPPED, Finding, ShadowRow, Tally
+from broker.edge.shadow_rows import DROPPED, Finding, ShadowRow, Tally, findings_of
 from broker.edge.shadowing import Shadows
 from broker.edge.store import Store, verify_ledger
 from tests.contract import stores
@@ -389,6 +391,22 @@ async def test_what_is_dropped_is_compared_no_more_and_forgotten_in_its_time(sto
     await late.once()
     assert await found(store, row) == {}
     assert await store.read(shadow_rows.shadows) == []
+
+
+@pytest.mark.parametrize("unsaid", [False, True])
+def test_no_message_is_named_for_what_must_not_be_said_to_be_there(
+    unsaid: bool,  # noqa: FBT001 - the parameter of the test
+) -> None:
+    outcome = outcome_of(decide(message(PAYLOAD), CSC, plain(), (), DECIDED_AT))
+    made = Comparison(
+        Found.REDUCED, AgencyId("yot"), CSC, "Check", "YJ", outcome, outcome, ("Question",),
+        unsaid=unsaid,
+    )  # fmt: skip
+
+    tallies = [tally for _, tally in findings_of(made, "s-1")]
+
+    example = None if unsaid else "s-1"
+    assert tallies == [Tally(1, example, example)] * 2
 
 
 async def test_old_findings_of_a_shadow_that_goes_on_end_by_the_day(store: Store) -> None:

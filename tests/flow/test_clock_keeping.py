@@ -258,14 +258,16 @@ class _Behind:
         return await self._store.write(act)
 
 
+def forget(conn: Any, _ledger: object) -> None:
+    """Leave no clock, so that all are made from the ledger again."""
+    conn.execute(tables.clock.delete())
+    conn.execute(update(tables.clock_reader).values(place=-1))
+
+
 async def test_a_clock_stands_on_the_ledger_and_can_be_made_from_it_again(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         sent = await referred(w)
         before = await states(w, sent)
-
-        def forget(conn: Any, _ledger: object) -> None:
-            conn.execute(tables.clock.delete())
-            conn.execute(update(tables.clock_reader).values(place=-1))
 
         await w.store.write(forget)
         assert await states(w, sent) == before
@@ -278,10 +280,6 @@ async def test_clocks_made_again_tell_nothing_twice(tmp_path: Path) -> None:
         w.clock.pass_(days=10)
         await keeper(w).step()
         before = await told(w)
-
-        def forget(conn: Any, _ledger: object) -> None:
-            conn.execute(tables.clock.delete())
-            conn.execute(update(tables.clock_reader).values(place=-1))
 
         await w.store.write(forget)
         w.clock.pass_(hours=1)

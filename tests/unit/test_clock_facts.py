@@ -111,6 +111,9 @@ def said(inside: str, verdict: RecipientVerdict | None = None) -> dict[str, date
         ("2026-06-01T08:00:00Z", CREATED),
         ("2026-06-01T08:00:00.001Z", CREATED),  # what is yet to come
         ("2026-06-02", CREATED),
+        ("\n 2026-05-30T08:30:00+01:00\t", HAPPENED),  # a schema takes no notice of it either
+        (" 2026-05-30 ", datetime(2026, 5, 29, 23, tzinfo=UTC)),
+        ("1000-01-01T00:00:00Z", datetime(1000, 1, 1, tzinfo=UTC)),
     ],
 )
 def test_an_instant_or_a_day_is_read_from_the_payload(text: str, at: datetime) -> None:

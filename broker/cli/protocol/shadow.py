@@ -76,7 +76,7 @@ def list_shadows(config: Config = None, as_json: Json = False) -> None:
         print_json(rows)
         return
     columns = ("protocol", "state", "started_at", "ended_at", "digest")
-    print_rows(columns, [[str(row[name] or "-")[:25] for name in columns] for row in rows])
+    print_rows(columns, [[_cell(row[name]) for name in columns] for row in rows])
 
 
 @app.command()
@@ -255,6 +255,12 @@ def _written(act: "Callable[[Connection, Ledger, datetime], T]", config: Path | 
     return asyncio.run(done())
 
 
+def _cell(value: "str | datetime | None") -> str:
+    if value is None:
+        return "-"
+    return value[:25] if isinstance(value, str) else f"{value:%Y-%m-%d %H:%M}"
+
+
 def _about(row: "ShadowRow") -> dict[str, Any]:
     return {
         "protocol": row.protocol,
@@ -323,18 +329,7 @@ def _print(document: dict[str, Any]) -> None:
     rows = [_words(one) for one in document["findings"] if one["found"] != "agrees"]
     if rows:
         print()
-        columns = (
-            "count",
-            "found",
-            "from",
-            "to",
-            "type",
-            "purpose",
-            "in force",
-            "draft",
-            "example",
-        )
-        print_rows(columns, rows)
+        print_rows(_COLUMNS, rows)
 
 
 def _words(one: dict[str, Any]) -> tuple[str, ...]:
