@@ -5,6 +5,7 @@ the person a message is about (UK GDPR Art. 4(5), pseudonymisation).
 """
 
 import re
+import unicodedata
 from typing import NewType
 
 AgencyId = NewType("AgencyId", str)
@@ -26,3 +27,10 @@ def agency_id(text: str) -> AgencyId:
         msg = "an agency id is 3 to 64 of a-z, 0-9 and -, and neither starts nor ends with -"
         raise ValueError(msg)
     return AgencyId(text)
+
+
+def folded(name: str) -> str:
+    """Return ``name`` as it is compared: without regard to case, width or white space."""
+    # Casefolding can undo composition, so compose again after it (Unicode TR 15).
+    text = unicodedata.normalize("NFKC", name).casefold()
+    return " ".join(unicodedata.normalize("NFKC", text).split())

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from broker.core.errors import Rejection
 from broker.core.gateway import Gateway
-from broker.core.identity import AgencyId, SubjectRef
+from broker.core.identity import AgencyId, SubjectRef, folded
 from broker.core.instant import millis
 from broker.core.limits import OVERRIDE_REVIEW_S, OVERRIDE_S_MAX
 from broker.core.protocol import Register
@@ -125,7 +125,10 @@ def _fault(claim: DisclosureClaim, register: Register, now: datetime) -> str:
     gateway = register.gateways.get(claim.gateway)
     if claim.reason not in REASONS:
         return "the reason is not one that the law knows"
-    if claim.decided_by == claim.approved_by:
+    if not (claim.decided_by + claim.approved_by).isascii():
+        # A letter of another script can look the same, and would make one person two.
+        return "each practitioner is named by an id of plain letters and digits"
+    if folded(claim.decided_by) == folded(claim.approved_by):
         return "whoever approves is somebody else than who decides"
     if claim.detriment != "NOT_DETRIMENTAL":
         return "disclosure was judged more detrimental, or that was not judged"

@@ -4,12 +4,11 @@ The strongest identifier wins: NHS number, then UPN, then name with date of birt
 is hashed with a key before it leaves the process (`pseudonym`).
 """
 
-import unicodedata
-
 from lxml import etree
 
 from broker.core.errors import Rejection
 from broker.core.identifiers import nhs_number_valid, upn_valid
+from broker.core.identity import folded
 from broker.core.message import Subject
 from broker.core.reasons import Reason
 
@@ -59,16 +58,10 @@ def _name_key(person: etree._Element) -> str:
 
 
 def _named(family_name: str, given_name: str, born: str) -> str:
-    return f"name:{_canonical(family_name)}|{_canonical(given_name)}|{born}"
+    return f"name:{folded(family_name)}|{folded(given_name)}|{born}"
 
 
 def _text(element: etree._Element, name: str) -> str:
     """Return the text of the first child ``name``, or ``""``."""
     child = next(element.iterchildren(f"{{*}}{name}"), None)
     return "" if child is None else (child.text or "").strip()
-
-
-def _canonical(name: str) -> str:
-    # Casefolding can undo composition, so compose again after it (Unicode TR 15).
-    folded = unicodedata.normalize("NFKC", name).casefold()
-    return " ".join(unicodedata.normalize("NFKC", folded).split())

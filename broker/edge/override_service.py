@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from broker.core.consent_messages import claim_of, decision_id_of
 from broker.core.errors import Rejection
-from broker.core.identity import AgencyId, SubjectRef
+from broker.core.identity import AgencyId, SubjectRef, folded
 from broker.core.instant import millis, rfc3339
 from broker.core.ledger import VERSION
 from broker.core.message import ValidMessage
@@ -45,8 +45,11 @@ class OverrideService:
     pseudonym: bytes = field(repr=False)
 
     def practitioner(self, agency: AgencyId, ref: str) -> str:
-        """Return the pseudonym of a practitioner: the same person counts as one, unnamed."""
-        text = _DOMAIN + f"{agency}\0{ref}".encode()
+        """Return the pseudonym of a practitioner: the same person counts as one, unnamed.
+
+        However the id is written, as `folded` has it.
+        """
+        text = _DOMAIN + f"{agency}\0{folded(ref)}".encode()
         return hmac.digest(self.pseudonym, text, hashlib.sha256).hex()[:32]
 
     def recording(self, message: ValidMessage, subject: SubjectRef, peer: str) -> "OverrideTask":

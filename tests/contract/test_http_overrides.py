@@ -81,13 +81,17 @@ async def test_a_decision_is_reviewed_by_a_third_person_once(broker: Running) ->
     )
 
     (before,) = (await broker.get(SCHOOL, f"/overrides?agency={SCHOOL}")).json()["overrides"]
-    own = await post(broker, SCHOOL, path, {**body, "reviewer": "P-4711"})
+    own = await post(broker, SCHOOL, path, {**body, "reviewer": "p-4711"})
+    alike = await post(
+        broker, SCHOOL, path, {**body, "reviewer": "\N{CYRILLIC CAPITAL LETTER ER}-4711"}
+    )
     theirs = await post(broker, POLICE, path, {**body, "agency": POLICE})
     done = await post(broker, SCHOOL, path, body)
     again = await post(broker, SCHOOL, path, body)
 
     assert (before["override_id"], before["uses"], before["review"]) == (decision_id, 1, "DUE")
     assert own.json()["code"] == again.json()["code"] == "sender.override_unusable"
+    assert alike.json()["code"] == "sender.request_invalid"
     assert theirs.status_code == 404
     assert done.json()["in_time"] is True
     (after,) = (await broker.get(BROKER, "/operator/overrides")).json()["overrides"]
@@ -96,7 +100,7 @@ async def test_a_decision_is_reviewed_by_a_third_person_once(broker: Running) ->
 
 
 async def test_the_rate_of_each_practitioner_shows_and_names_nobody(broker: Running) -> None:
-    for who in ("P-1", "P-1", "P-2"):
+    for who in ("P-1", "p-1", "P-2"):
         await decided(broker, DecidedBy=who)
 
     answer = await broker.get(SCHOOL, f"/overrides/rate?agency={SCHOOL}")
@@ -112,6 +116,7 @@ async def test_the_rate_of_each_practitioner_shows_and_names_nobody(broker: Runn
     "texts",
     [
         {"ApprovedBy": "P-4711"},
+        {"ApprovedBy": "p-4711"},
         {"DetrimentTest": "DETRIMENTAL"},
         {"Gateway": "NONE"},
         {"Recipient": "any-social-care"},

@@ -81,6 +81,11 @@ def test_each_reason_of_the_list_counts(reason: str) -> None:
     [
         {"reason": "CURIOSITY"},
         {"approved_by": "P-1"},
+        {"approved_by": "p-1"},
+        {"approved_by": " P-1 "},
+        {"decided_by": "P 1", "approved_by": "P\t 1"},
+        {"approved_by": "\N{CYRILLIC CAPITAL LETTER ER}-1"},
+        {"decided_by": "\N{FULLWIDTH LATIN CAPITAL LETTER P}-1", "approved_by": "P-1"},
         {"detriment": "DETRIMENTAL"},
         {"detriment": ""},
         {"gateway": "NONE"},
