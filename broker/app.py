@@ -44,6 +44,7 @@ from broker.edge.database_sqlite import database_file
 from broker.edge.delivery_runtime import DeliveryRuntime, DeliverySettings
 from broker.edge.disclosure import Discloser, Keys
 from broker.edge.erasing import Eraser
+from broker.edge.handovers import HandoverBook
 from broker.edge.http import BrokerApp, make_api, openapi
 from broker.edge.intake import Intake, Secrets
 from broker.edge.key_files import read_file, receipt_key, token_key
@@ -366,6 +367,7 @@ def make_attempts(parts: Parts, ways: Ways) -> Attempts:
         store=parts.store,
         registers=parts.registers,
         consents=parts.consents,
+        handovers=HandoverBook(parts.store),
         schemas=parts.schemas,
         keys=Keys(parts.ring, parts.secrets.broker, parts.secrets.salt),
         clock=parts.clock,
@@ -441,6 +443,7 @@ def _intake(workers: Workers) -> Intake:
         schemas=parts.schemas,
         verifier=_verifier(parts.config.signature),
         consents=parts.consents,
+        handovers=HandoverBook(parts.store),
         store=parts.store,
         clock=parts.clock,
         secrets=parts.secrets,

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from broker.core.consent import Consent
 from broker.core.identity import AgencyId, SubjectRef
+from broker.core.message import ValidMessage
 from broker.core.override import Override
 
 
@@ -38,6 +39,20 @@ class Consents(Protocol):
 
         Raises:
             Transient: the register cannot be reached.
+        """
+        ...
+
+
+class Handovers(Protocol):
+    """What was answered to offers."""
+
+    async def taken_by(
+        self, message: ValidMessage, subject: SubjectRef | None, recipients: Collection[AgencyId]
+    ) -> frozenset[AgencyId]:
+        """Return which of ``recipients`` have taken what ``message`` brings.
+
+        Raises:
+            Fault: that cannot be known now. That is never an empty answer.
         """
         ...
 

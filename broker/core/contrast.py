@@ -94,7 +94,8 @@ class Contrast:
 
     def _fate(self, message: ValidMessage, key: Key, register: Register, try_: "_Try") -> Fate:
         schemas = self._schemas
-        decision = decide(message, key.recipient, register, try_.consents, try_.at, schemas=schemas)
+        to, consents, at = key.recipient, try_.consents, try_.at
+        decision = decide(message, to, register, consents, at, schemas=schemas, taken=True)
         if not isinstance(decision, Permitted):
             return Fate(outcome_of(decision))
         minimised = minimise(message, decision, schemas, _NO_SECRET)

@@ -21,6 +21,7 @@ from broker.core.facts import (
     with_paths,
 )
 from broker.core.gateway import Gateway
+from broker.core.handover import follows_answer
 from broker.core.identity import AgencyId
 from broker.core.message import ValidMessage
 from broker.core.outcome import Decision, Permitted, Refused
@@ -43,6 +44,7 @@ def decide(  # noqa: PLR0913 - everything that a decision is made from
     *,
     schemas: Categories | None = None,
     override: Override | None = None,
+    taken: bool = False,
 ) -> Decision:
     """Return whether ``message`` may pass to ``recipient`` and, if so, on what authority.
 
@@ -50,12 +52,15 @@ def decide(  # noqa: PLR0913 - everything that a decision is made from
     after the register and the consents. ``schemas`` tells which data categories the payload
     holds, for the gateways that carve some out; without it, it may hold any. ``override`` is a
     decision of the sender to share about this subject without consent (`override_for`).
+    ``taken``: the recipient has said that it takes what this brings (`core.handover`).
     """
     facts = facts_of(message)
     clauses = register.clauses(facts.sender, recipient, facts.message_type)
     mandatory = {path for clause in clauses for path in clause.mandatory}
     if mandatory:
         facts = with_paths(facts, message, mandatory)
+    if not taken and follows_answer(facts.message_type):
+        facts = replace(facts, untaken=True)
     if schemas is not None and any(clause.asks_categories for clause in clauses):
         facts = with_categories(facts, message, schemas)
     return decide_facts(facts, recipient, register, consents, now, override=override)
@@ -205,6 +210,13 @@ def _standing(clause: Clause, asked: _Asked) -> Refused | None:
     stopped = ((one, one.standing(asked.now)) for one in clause.chain)
     protocol, reason = next((one, reason) for one, reason in stopped if reason is not None)
     return _refused(reason, 3, remedy.standing(protocol, reason), clause)
+
+
+def _taken(clause: Clause, asked: _Asked) -> Refused | None:
+    # step 3, ISP-3.13: what is offered first is sent to whoever has taken it.
+    if asked.facts.untaken:
+        return _refused(Reason.NOT_TAKEN, 3, remedy.NOT_TAKEN, clause)
+    return None
 
 
 def _gateway(clause: Clause, asked: _Asked) -> Gateway | Refused:
@@ -430,7 +442,7 @@ def _warnings(clause: Clause, asked: _Asked) -> tuple[str, ...]:
 
 
 _Check = Callable[[Clause, _Asked], Refused | None]
-_BEFORE_GATEWAY: tuple[_Check, ...] = (_named, _purpose, _version, _standing)
+_BEFORE_GATEWAY: tuple[_Check, ...] = (_named, _purpose, _version, _standing, _taken)
 _AFTER_GATEWAY: tuple[_Check, ...] = (
     _beside, _practitioner, _consent, _identifier, _shielded, _complete,
 )  # fmt: skip

@@ -13,6 +13,7 @@ from broker.core.clause import Clause
 from broker.core.consent import GDPR_BASIS, GROUNDS
 from broker.core.coverage import rules_touched
 from broker.core.examples import PERMITTED, Example, Expectation, Schemas, run_example
+from broker.core.handover import follows_answer
 from broker.core.identity import AgencyId
 from broker.core.instant import rfc3339
 from broker.core.message import Practitioner
@@ -116,6 +117,8 @@ def vary(first: Example, flow: Flow, protocol: SharingProtocol) -> Iterator[Exam
     def like(what: str, **values: object) -> Example:
         return replace(first, name=f"{flow.flow_id}: {what}", **values)  # type: ignore[arg-type]
 
+    if follows_answer(first.message_type):
+        yield like("before it was taken", taken=False)
     yield like("another purpose", purpose="AUDIT" if first.purpose != "AUDIT" else "CP")
     yield like("the other way", sender=first.recipient, recipient=first.sender)
     yield like("to an agency that is not there", recipient=AgencyId("no-such-agency"))
@@ -159,6 +162,7 @@ def _table(example: Example) -> str:
         "shielded": "true" if example.shielded else "",
         "consent": _text(example.consent),
         "consent_kind": _text(example.consent_kind if example.consent_kind != GDPR_BASIS else ""),
+        "taken": "" if example.taken else "false",
         "practitioner": _practitioner(example.practitioner),
     }
     lines = [f"{key} = {value}" for key, value in given.items() if value]

@@ -73,6 +73,7 @@ class Example:
     shielded: bool = False
     consent: str = ""  # what the person has said; empty: not asked
     consent_kind: str = GDPR_BASIS
+    taken: bool = True  # by its recipient, where it is sent only then
     expect: Expectation = field(default_factory=lambda: Expectation(REFUSED))
 
 
@@ -88,7 +89,8 @@ def run_example(example: Example, register: Register, schemas: Schemas) -> Outco
     """Return what ``register`` makes of ``example``."""
     message = _message(example, schemas)
     recipient, consents = example.recipient, _consents(example)
-    decision = decide(message, recipient, register, consents, example.at, schemas=schemas)
+    at, taken = example.at, example.taken
+    decision = decide(message, recipient, register, consents, at, schemas=schemas, taken=taken)
     paths = _paths(message.payload)
     if isinstance(decision, Refused):
         clause = _clause(decision.protocol, decision.clause)
@@ -203,6 +205,7 @@ def _example(table: Table) -> Example:
         shielded=table.flag("shielded", default=False),
         consent=table.choice("consent", CONSENTS, ""),
         consent_kind=table.choice("consent_kind", GROUNDS, GDPR_BASIS),
+        taken=table.flag("taken", default=True),
         expect=Expectation(
             decision=expect.choice("decision", (PERMITTED, REFUSED)),
             reason=expect.choice("reason", {reason.value for reason in Reason}, ""),

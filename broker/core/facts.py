@@ -55,6 +55,7 @@ class DecisionFacts:
     consent_said: bool = False  # the payload says that a parent or the child agreed
     harm: bool = False  # the payload states a ground of harm
     sensitive: bool = False  # the payload names a sensitive service
+    untaken: bool = False  # it follows an answer of its recipient, who has not said yes
     categories: frozenset[str] | None = None
     paths: frozenset[str] | None = None
     consent_answers: Mapping[str, str] | None = None  # by kind: GIVEN, or the reason why not

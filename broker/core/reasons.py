@@ -72,6 +72,7 @@ class Reason(Enum):
     ISP_EXPIRED = "policy.isp_expired"
     ISP_SUSPENDED = "policy.isp_suspended"
     ISP_NOT_ACTIVE = "policy.isp_not_active"
+    NOT_TAKEN = "policy.not_taken"
     GATEWAY_NOT_EFFECTIVE = "policy.gateway_not_effective"
     GATEWAY_PARTIES = "policy.gateway_parties"
     GATEWAY_CARVEOUT = "policy.gateway_carveout"
@@ -160,6 +161,7 @@ _EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.ISP_EXPIRED: _E(403, "The sharing protocol is no longer in force", "It has ended, or its review is more than 90 days late (step 3).", "The lead organisation renews or reviews it; `fame protocol show` says whom to ask."),
     Reason.ISP_SUSPENDED: _E(403, "The sharing protocol is suspended", "A party or the lead organisation suspended it (step 3).", "Ask the lead organisation; `fame protocol show` says whom."),
     Reason.ISP_NOT_ACTIVE: _E(403, "The sharing protocol is not in force yet", "It is a draft, lacks a signature, or starts later (step 3).", "Wait for its first day, or chase the signatures."),
+    Reason.NOT_TAKEN: _E(403, "The recipient has not taken it", "What is offered first is sent only once its recipient has said yes to this offer; it said nothing, or no (step 3).", "Offer it, wait for the answer, and then send it under the same number."),
     Reason.GATEWAY_NOT_EFFECTIVE: _E(403, "The legal gateway is not in force", "The power or duty relied on is not in force at this moment (step 4).", "Rely on a gateway that is in force; the protocol must name it."),
     Reason.GATEWAY_PARTIES: _E(403, "The legal gateway does not reach these agencies", "The statute lets other kinds of body disclose or receive (step 4).", "Ask the data protection officer which gateway applies."),
     Reason.GATEWAY_CARVEOUT: _E(403, "The legal gateway excludes this information", "The statute carves out this sender or this kind of information (step 4).", "Leave that information out, or rely on a gateway that allows it."),

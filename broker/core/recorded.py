@@ -19,11 +19,12 @@ from lxml import etree
 from broker.core.consent import GROUNDS, Consent, Disclosure, consent_refusal
 from broker.core.errors import Rejection
 from broker.core.facts import GIVEN, Categories, DecisionFacts, facts_of, local_name
+from broker.core.handover import follows_answer
 from broker.core.identity import AgencyId
 from broker.core.instant import from_millis, millis
 from broker.core.message import Practitioner, ValidMessage
 
-VERSION = 2  # one more whenever a decision asks for another fact: see the tests
+VERSION = 3  # one more whenever a decision asks for another fact: see the tests
 STATED = "STATED"  # for what is asked of a decision only whether it is there
 NOBODY = ""  # a practitioner's reference is never kept
 _STATED = ("reason_for_access",)
@@ -67,9 +68,15 @@ class Records:
         self._layouts: dict[tuple[str, str], _Layout] = {}
         self._shapes: dict[tuple[str, str, str], _Shape | None] = {}
 
-    def of(self, message: ValidMessage, now: datetime) -> MakeRecord:
-        """Return what makes the record of the decision on ``message`` for each recipient."""
+    def of(
+        self, message: ValidMessage, now: datetime, taken: Collection[AgencyId] = ()
+    ) -> MakeRecord:
+        """Return what makes the record of the decision on ``message`` for each recipient.
+
+        ``taken`` are the recipients that have taken it, where that is asked.
+        """
         facts = facts_of(message)
+        follows = follows_answer(facts.message_type)
         layout = self._layout(facts.message_type, facts.schema_version)
         person = facts.practitioner
         common: dict[str, Any] = {
@@ -85,7 +92,10 @@ class Records:
 
         def made(recipient: AgencyId, consents: Collection[Consent] | None) -> str:
             answers = None if consents is None else _answers(facts, recipient, consents, now)
-            return orjson.dumps({**common, "consent": answers}).decode()
+            said = {**common, "consent": answers}
+            if follows and recipient not in taken:
+                said["is"] = [*common["is"], "untaken"]
+            return orjson.dumps(said).decode()
 
         return made
 

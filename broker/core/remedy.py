@@ -12,6 +12,10 @@ from broker.core.reasons import Reason
 from broker.core.sharing import PractitionerRule, SharingProtocol
 
 RECIPIENT_UNKNOWN = "address an agency of the partnership, by its id"
+NOT_TAKEN = (
+    "offer it first, and send it once the recipient has answered, about the same person and under "
+    "the same number, that it takes it (and, of a shielded record, that the shield is set)"
+)
 DETRIMENTAL = "none while the sender judges disclosure more detrimental to the child"
 DETRIMENT_NOT_STATED = "state the outcome of the detriment test (SharingBasis/DetrimentTest)"
 RELEVANCE_NOT_STATED = (

@@ -33,7 +33,7 @@ from broker.edge.intake import Registers
 from broker.edge.reports import is_report
 from broker.edge.sealing import DataKey, KeyRing
 from broker.edge.store import Ledger, Store
-from broker.ports import Clock, Consents
+from broker.ports import Clock, Consents, Handovers
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,7 @@ class Discloser:
     store: Store
     registers: Registers
     consents: Consents
+    handovers: Handovers
     schemas: SchemaSet
     keys: Keys
     clock: Clock
@@ -109,6 +110,8 @@ class Discloser:
         message = reopen(raw, held.digest, self.schemas, signer=signer)
         consents = await self.consents.held(held.subject_ref)
         override = await self._override(held, message)
+        to = (held.recipient,)
+        taken = await self.handovers.taken_by(message, held.subject_ref, to)
         register = self.registers.current
         # The clock is read after the facts, and nothing is awaited between the decision and
         # the caller's attempt unless the agreement has changed since the acceptance.
@@ -124,6 +127,7 @@ class Discloser:
             now,
             schemas=self.schemas,
             override=override,
+            taken=held.recipient in taken,
         )
         if not isinstance(decision, Permitted):
             return Withdrawn(DeliveryState.REFUSED, decision.reason)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final, Protocol
 
 from sqlalchemy import Connection
@@ -19,6 +20,7 @@ from broker.core.consent import Consent
 from broker.core.decision import asks_consent, decide
 from broker.core.errors import Rejection
 from broker.core.examine import Step, examine
+from broker.core.handover import answer_of
 from broker.core.identity import AgencyId, SubjectRef, SubmissionId
 from broker.core.limits import Limits
 from broker.core.message import Address, Header, ValidMessage
@@ -33,13 +35,14 @@ from broker.core.schema import SchemaSet
 from broker.core.signature import Verifier
 from broker.core.signing import SigningKey, sign_envelope
 from broker.core.submission import Accepted, Submission
+from broker.edge import handovers
 from broker.edge.crash import crash_point
 from broker.edge.ids import new_id
 from broker.edge.ledger import Ledger
 from broker.edge.metrics import Metrics
 from broker.edge.peers import Peer
 from broker.edge.telemetry import Trace
-from broker.ports import Clock, Consents
+from broker.ports import Clock, Consents, Handovers
 
 Also = Callable[[Connection, Ledger], object]
 
@@ -106,6 +109,7 @@ class Decided:
     override: Override | None
     decisions: Mapping[AgencyId, Decision]
     at: datetime
+    taken: frozenset[AgencyId] = frozenset()  # who has taken it, where that is asked
 
 
 class Onlooker(Protocol):
@@ -142,6 +146,7 @@ class _Facts:
     subject: SubjectRef | None
     consents: Collection[Consent] | None  # None: no clause rests on any, so nobody looked
     override: Override | None
+    taken: frozenset[AgencyId]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +158,7 @@ class Intake:
     schemas: SchemaSet
     verifier: Verifier
     consents: Consents
+    handovers: Handovers
     store: SubmissionStore
     clock: Clock
     secrets: Secrets
@@ -176,7 +182,7 @@ class Intake:
         # The clock is read after the facts: a decision judges what it has seen (§3.4).
         decided_at = self.clock.now()
         decisions = self._decide(message, facts, decided_at)
-        made = self.records.of(message, decided_at)
+        made = self.records.of(message, decided_at, facts.taken)
         verdicts = tuple(
             replace(verdict, record=made(verdict.recipient, facts.consents))
             for verdict in self._minimise(message, facts, decisions)
@@ -211,6 +217,7 @@ class Intake:
                     override=facts.override,
                     decisions=dict(decisions),
                     at=decided_at,
+                    taken=facts.taken,
                 )
             )
         return Submitted(accepted, header)
@@ -267,7 +274,8 @@ class Intake:
             if header.decision_ref is not None:
                 found = await self.consents.override(header.decision_ref)
                 override = override_for(found, pseudonym, header.sender)
-        return _Facts(register, recipients, pseudonym, consents, override)
+        taken = await self.handovers.taken_by(message, pseudonym, recipients)
+        return _Facts(register, recipients, pseudonym, consents, override, taken)
 
     def _decide(
         self, message: ValidMessage, facts: _Facts, now: datetime
@@ -294,6 +302,7 @@ class Intake:
             now,
             schemas=self.schemas,
             override=facts.override,
+            taken=recipient in facts.taken,
         )
 
     def _minimise(
@@ -331,10 +340,13 @@ class Intake:
 
     def _also(self, submission: Submission, task: Task | None) -> Also | None:
         """Return what is done in the transaction that keeps ``submission``; mostly nothing."""
-        clerk = self.clerk
+        acts: list[Also] = [] if task is None else [task.act]
+        clerk, answer = self.clerk, answer_of(submission.message)
         if clerk is not None and any(_overridden(verdict) for verdict in submission.verdicts):
-            return lambda conn, ledger: clerk.overridden(conn, ledger, submission)
-        return None if task is None else task.act
+            acts.append(partial(clerk.overridden, submission=submission))
+        if answer is not None:
+            acts.append(partial(handovers.keep, submission=submission, answer=answer))
+        return (lambda conn, ledger: [act(conn, ledger) for act in acts]) if acts else None
 
 
 def _overridden(verdict: RecipientVerdict) -> bool:

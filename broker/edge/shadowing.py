@@ -256,6 +256,7 @@ class Shadows:
                 decided.at,
                 schemas=self.schemas,
                 override=override,
+                taken=recipient in decided.taken,
             )
             sides = (decided.decisions[recipient], draft)
             found.append(compare(message, recipient, *sides, schemas=self.schemas, salt=self.salt))

@@ -240,6 +240,23 @@ reliance = Table(
     sqlite_with_rowid=False,
 )
 
+# What was answered to offers, by whom and to whom: what is then sent follows a yes.
+handover = Table(
+    "handover",
+    metadata,
+    Column("message", String(36), ForeignKey("message.id"), primary_key=True),
+    Column("recipient", String(64), primary_key=True),
+    Column("sender", String(64), nullable=False),
+    Column("subject_ref", String(64), nullable=False),
+    Column("follows", String(64), nullable=False),  # the message type that a yes lets pass
+    Column("number", String(64), nullable=False),  # SHA-256 of the number of the offer
+    Column("taken", Boolean, nullable=False),
+    Column("shield", Boolean, nullable=False),  # it is set at the one who answered
+    Column("ledger_seq", BigInteger, nullable=False),
+    Index("handover_number", "number", "recipient"),
+    sqlite_with_rowid=False,
+)
+
 paused_route = Table(
     "paused_route",
     metadata,

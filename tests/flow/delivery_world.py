@@ -45,6 +45,7 @@ from broker.edge import tables
 from broker.edge.attempts import Attempts, Patience
 from broker.edge.delivery_runtime import DeliveryRuntime, DeliverySettings
 from broker.edge.disclosure import Discloser, Keys
+from broker.edge.handovers import HandoverBook
 from broker.edge.ids import new_id
 from broker.edge.intake import Intake, Secrets, Submitted
 from broker.edge.metrics import Metrics
@@ -248,6 +249,7 @@ class World:
             store=self.store,
             registers=self.registers,
             consents=self.consents,
+            handovers=HandoverBook(self.store),
             schemas=schemas(),
             keys=Keys(self.ring, signing_key(BROKER), SALT),
             clock=self.clock,
@@ -272,6 +274,7 @@ class World:
             schemas=schemas(),
             verifier=ProfileVerifier(),
             consents=self.consents,
+            handovers=HandoverBook(self.store),
             store=self.store,
             clock=self.clock,
             secrets=Secrets(signing_key(BROKER), b"p" * 32, SALT),

@@ -6,6 +6,7 @@ from pathlib import Path
 from lxml import etree
 
 from tests.flow.journey import (
+    CHILD,
     CSC,
     FRIDAY,
     HEALTH,
@@ -70,6 +71,76 @@ async def test_a_record_follows_its_shield_once_the_other_authority_has_taken_it
             lacks=["Address/PostCode", "SensitiveInvolvement/ServiceType"],
         )
         assert texts(whole, "Address/PostCode")[0] not in record.body.decode()
+
+
+async def answered(j: Journey, offer: Sent, got: Got, **said: str) -> Sent:
+    """Have the other authority answer an offer under its number."""
+    says = {"TransferId": got.says("TransferId")[0], **said}
+    payload = sample(
+        "RecordTransferResponse",
+        Decision=says.pop("Decision"),
+        has=[name for name in says if name != "TransferId"],
+        edit=saying(**says),
+    )
+    sent = await j.send(OTHER_CSC, payload, CSC, purpose="CP", correlation_id=offer.number)
+    assert sent.answer.status_code == 202, sent.answer.text
+    return sent
+
+
+async def record(j: Journey, number: str, shielded: str = "false", person: int = CHILD) -> Sent:
+    """Have the first authority send the record of a child under a number."""
+    whole = sample(
+        "RecordTransfer", person=person, edit=saying(TransferId=number, Shielded=shielded)
+    )
+    return await j.send(CSC, whole, OTHER_CSC, purpose="CP")
+
+
+async def test_a_record_that_nobody_has_taken_is_not_sent(tmp_path: Path) -> None:
+    async with journey(tmp_path) as j:
+        offer, got = await offered(j, shielded="false")
+        number = got.says("TransferId")[0]
+        told = await j.refused(await record(j, number), OTHER_CSC, "policy.not_taken")
+        assert "offer it first" in told["change"]
+
+        await answered(j, offer, got, Decision="DECLINED")
+        await j.refused(await record(j, number), OTHER_CSC, "policy.not_taken")
+
+        await answered(j, offer, got, Decision="ACCEPTED")
+        for sent in (
+            await record(j, "another-number"),
+            await record(j, number, person=CHILD + 1),
+        ):
+            await j.refused(sent, OTHER_CSC, "policy.not_taken")
+        assert (await record(j, number)).answer.status_code == 202
+        said = [one for one in await j.entries() if one["kind"] == "handover"]
+        assert [(one["by"], one["to"], one["taken"]) for one in said] == [
+            (OTHER_CSC, CSC, False),
+            (OTHER_CSC, CSC, True),
+        ]
+
+
+async def test_a_shielded_record_follows_only_where_the_shield_is_set(tmp_path: Path) -> None:
+    async with journey(tmp_path) as j:
+        offer, got = await offered(j)
+        number = got.says("TransferId")[0]
+        await answered(j, offer, got, Decision="ACCEPTED", ShieldSet="false")
+        await j.refused(await record(j, number, "true"), OTHER_CSC, "policy.not_taken")
+
+        await answered(j, offer, got, Decision="ACCEPTED", ShieldSet="true")
+        assert (await record(j, number, "true")).answer.status_code == 202
+
+
+async def test_a_record_that_waits_is_not_handed_over_once_it_is_declined(tmp_path: Path) -> None:
+    async with journey(tmp_path) as j:
+        offer, got = await offered(j, shielded="false")
+        await answered(j, offer, got, Decision="ACCEPTED")
+        sent = await record(j, got.says("TransferId")[0])
+        listed = await j.lies(OTHER_CSC, sent.number)
+
+        await answered(j, offer, got, Decision="DECLINED")
+        path = f"/mailbox/{OTHER_CSC}/{listed['delivery_id']}"
+        answer = await j.broker.get(OTHER_CSC, path)
+        assert (answer.status_code, answer.json()["code"]) == (403, "policy.not_taken")
 
 
 async def test_a_record_that_is_declined_stays_where_it_is(tmp_path: Path) -> None:

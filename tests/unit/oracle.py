@@ -21,6 +21,7 @@ STEPS = {
     "ISP-3.3": 3,
     "ISP-3.4": 3,
     "ISP-3.5": 3,
+    "ISP-3.13": 3,
     "ISP-4": 4,
     "ISP-4.6": 4,
     "ISP-5": 5,
@@ -60,6 +61,7 @@ class Said:
     child_agreed: bool | None = None
     services: tuple[str | None, ...] = ()  # the ground of each sensitive service named
     elements: frozenset[str] = frozenset()  # the data items the payload holds
+    taken: bool = True  # the recipient has said yes to the offer, where there is one
     again: bool = False  # permitted before; asked once more at the moment of disclosure
 
 
@@ -250,6 +252,8 @@ class Oracle:
         troubles = [self._trouble(protocol, now) for protocol in self._chain(one.protocol)]
         if any(troubles):
             fails["ISP-3.5"] = next(trouble for trouble in troubles if trouble)
+        if said.type == "RecordTransfer" and not (said.taken or said.again):
+            fails["ISP-3.13"] = "NOT_TAKEN"
 
     # -- step 4 ----------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ ELEMENTS = {"Question": "administrative", "Clinic": "health", "Home": "address",
 AGENCIES = ("yot", "csc", "camhs", "charity", "police")
 TYPES = {"yot": "YOT", "csc": "LA_CSC", "camhs": "NHS_MH", "charity": "VCS", "police": "POLICE"}
 PURPOSES = ("YJ", "CP", "JOBS")
-KINDS = ("Check", "Reply")
+KINDS = ("Check", "Reply", "RecordTransfer")
 MODELS = ("NOT_REQUIRED", "INFORMED_ONLY", "EXPLICIT_REQUIRED", "EXPLICIT_OR_HARM")
 GIVERS = ("SUBJECT", "PR_HOLDER", "CARER_NO_PR", "ATTORNEY", "DEPUTY", "NONE")
 RIGHTLY = (
@@ -240,7 +240,8 @@ def _flow(chance: Chance, name: str, senders: list[str], takers: list[str]) -> d
     flow = {
         "id": name,
         "message_types": chance.sample(
-            ["Check/1.0", "Check/1.0", "Check/1.1", "Reply/1.0"], chance.randint(1, 3)
+            ["Check/1.0", "Check/1.0", "Check/1.1", "Reply/1.0", "RecordTransfer/1.0"],
+            chance.randint(1, 3),
         ),
         "from": named(senders),
         "to": named(takers),
@@ -332,6 +333,7 @@ def _said(chance: Chance, tables: Tables) -> Said:
         child_agreed=chance.choice((None, True, False, False)),
         services=tuple(chance.choices(grounds, (6, 2, 1), k=chance.choice((0, 0, 0, 1, 2)))),
         elements=frozenset(_some(chance, tuple(ELEMENTS), 0)),
+        taken=not _rarely(chance, 0.5),
         again=chance.random() < 0.15,
     )
 

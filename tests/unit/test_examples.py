@@ -142,6 +142,19 @@ def test_consent_is_what_the_example_says(said: str, reason: str) -> None:
     assert outcome.result.reason == reason
 
 
+def test_of_what_is_sent_once_it_was_taken_an_example_is_not_taken() -> None:
+    moves = world(flow(message_types=["RecordTransfer/1.0"], conditions=None))
+    protocol = moves.protocols["checks@1"]
+    record = replace(CHECK, message_type="RecordTransfer")
+
+    variations = {one.name: one for one in vary(record, protocol.flows[0], protocol)}
+
+    before = variations[f"{protocol.flows[0].flow_id}: before it was taken"]
+    assert run_example(record, moves, CheckSchemas()).result.decision == "permitted"
+    assert run_example(before, moves, CheckSchemas()).result.reason == "policy.not_taken"
+    assert "taken = false" in as_toml("checks@1", (before,))
+
+
 def test_of_a_clause_that_asks_consent_examples_go_both_ways() -> None:
     asks = world(flow(consent="EXPLICIT_REQUIRED", conditions=None))
     checks = asks.protocols["checks@1"]

@@ -44,7 +44,13 @@ def decided(case: Case, register: Register) -> Verdict:
         )
     else:
         decision = decide(
-            as_message(said), recipient, register, case.consents, case.now, schemas=Schemas()
+            as_message(said),
+            recipient,
+            register,
+            case.consents,
+            case.now,
+            schemas=Schemas(),
+            taken=said.taken,
         )
     if isinstance(decision, Permitted):
         return Verdict(
@@ -112,4 +118,5 @@ def test_the_generated_cases_meet_every_reason_there_is() -> None:
         "RECIPIENT_NOT_RELEVANT_AUTHORITY", "DETRIMENTAL", "PRACTITIONER", "NO_CONSENT",
         "CONSENT_REFUSED", "CONSENT_WITHDRAWN", "CONSENT_SCOPE", "IDENTIFIER_MISSING",
         "PUBLIC_TASK_NOT_STATED", "SHIELDED", "INCOMPLETE",
+        "NOT_TAKEN",
     }  # fmt: skip

@@ -44,8 +44,17 @@ def test_a_decision_made_again_from_its_record_is_the_same(part: int) -> None:
             register = register or build_register(case.tables, {}, {})
             asked, recipient = as_message(case.said), AgencyId(case.said.recipient)
             schemas = Schemas(ELEMENTS)
-            made = decide(asked, recipient, register, case.consents, case.now, schemas=schemas)
-            record = Records(schemas).of(asked, case.now)(recipient, case.consents)
+            taken = {recipient} if case.said.taken else set()
+            made = decide(
+                asked,
+                recipient,
+                register,
+                case.consents,
+                case.now,
+                schemas=schemas,
+                taken=case.said.taken,
+            )
+            record = Records(schemas).of(asked, case.now, taken)(recipient, case.consents)
 
             again = Records(schemas).past(
                 record,
@@ -74,7 +83,7 @@ def test_a_record_holds_codes_and_nothing_of_the_person() -> None:
     for secret in ("Zebedee", "key-of-a-child", "9990000018", "worker-1", "c-1"):
         assert secret not in record
     assert json.loads(record) == {
-        "v": 2,
+        "v": 3,
         "at": 1780315200000,
         "is": ["has_subject", "has_identifier"],
         "has": ["reason_for_access"],
@@ -115,9 +124,9 @@ def test_a_decision_that_asks_for_another_fact_makes_another_version_of_the_reco
     asked = {
         "protocol", "gateway", "omission_reason", "detriment", "consent_reason",
         "shielded", "has_subject", "has_identifier", "relevant", "public_task", "consent_said",
-        "harm", "sensitive", "settled",
+        "harm", "sensitive", "settled", "untaken",
     }  # fmt: skip
 
-    assert (VERSION, {*_CODES, *_FLAGS}) == (2, asked)
-    record = Records(Schemas()).of(message(PAYLOAD), NOW)(CSC, ()).replace('"v":2', '"v":1')
+    assert (VERSION, {*_CODES, *_FLAGS}) == (3, asked)
+    record = Records(Schemas()).of(message(PAYLOAD), NOW)(CSC, ()).replace('"v":3', '"v":2')
     assert past(Records(Schemas()), record) is None

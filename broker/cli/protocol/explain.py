@@ -29,6 +29,9 @@ def explain(
     source: Annotated[
         Path | None, typer.Option("--in", help="Ask about the message in this file instead.")
     ] = None,
+    taken: Annotated[
+        bool, typer.Option("--taken", help="With --in: as if its recipients had taken the offer.")
+    ] = False,
     protocols: Protocols = None,
     config: Config = None,
     as_json: Json = False,
@@ -44,7 +47,7 @@ def explain(
     register = register_of(protocols, config)
     schemas = schemas_of(protocols, config)
     if source is not None:
-        answers = _from_file(read_input(source), register, schemas)
+        answers = _from_file(read_input(source), register, schemas, taken=taken)
         answers = [one for one in answers if not recipient or one[1] == recipient]
     else:
         supposed = _supposed(sender, recipient, message_type, purpose, version)
@@ -96,7 +99,7 @@ def _supposed(
 
 
 def _from_file(
-    raw: bytes, register: "Register", schemas: "SchemaSet"
+    raw: bytes, register: "Register", schemas: "SchemaSet", *, taken: bool
 ) -> "list[tuple[DecisionFacts, AgencyId, Decision]]":
     """Return the decision on a message for each recipient; its signature is not checked."""
     from broker.core.decision import decide
@@ -115,7 +118,7 @@ def _from_file(
         (
             facts_of(message),
             recipient,
-            decide(message, recipient, register, (), now(), schemas=schemas),
+            decide(message, recipient, register, (), now(), schemas=schemas, taken=taken),
         )
         for address in header.recipients
         for recipient in register.resolve(address)
