@@ -8,7 +8,7 @@ message id has the last word on what is new; asking first only saves the work.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
-from typing import Final
+from typing import Final, cast
 
 import orjson
 from sqlalchemy import Connection, Dialect, Insert, Table, insert, select
@@ -66,6 +66,7 @@ class Acceptance:
         self._ring = ring
         self._issuer = issuer
         self._message = BulkInsert(tables.message, dialect, _MESSAGE)
+        self._body = BulkInsert(tables.sealed_body, dialect, _BODY)
         self._decision = BulkInsert(tables.decision, dialect, _DECISION)
         self._delivery = BulkInsert(tables.delivery, dialect, _DELIVERY)
         self._reliance = BulkInsert(tables.reliance, dialect, _RELIANCE)
@@ -79,6 +80,7 @@ class Acceptance:
         known = self._held(conn, [s.message.header.message_id for s in submissions])
         answers: list[Accepted | Rejection] = []
         messages: list[_Row] = []
+        bodies: list[_Row] = []
         decisions: list[_Row] = []
         deliveries: list[_Row] = []
         reliances: list[_Row] = []
@@ -94,8 +96,9 @@ class Acceptance:
             messages.append(_message_row(submission, place, data_key, receipt))
             decisions += _decision_rows(submission)
             reliances += _reliance_rows(submission)
-            opened = _delivery_rows(submission, place, data_key)
+            opened = _delivery_rows(submission, place)
             deliveries += opened
+            bodies += _body_rows(submission, data_key, opened)
             accepted = Accepted(
                 submission.submission_id, receipt, duplicate=False, refused_all=not opened
             )
@@ -103,6 +106,7 @@ class Acceptance:
             answers.append(accepted)
             _tell(ledger, submission)
         self._message.run(conn, messages)
+        self._body.run(conn, bodies)
         self._decision.run(conn, decisions)
         self._delivery.run(conn, deliveries)
         self._reliance.run(conn, reliances)
@@ -152,7 +156,7 @@ def _tell(ledger: Ledger, submission: Submission) -> None:
 
 
 def _message_row(submission: Submission, place: Place, data_key: DataKey, receipt: bytes) -> _Row:
-    header, raw = submission.message.header, submission.message.verified.raw
+    header = submission.message.header
     return {
         "id": submission.submission_id,
         "sender": header.sender,
@@ -171,10 +175,9 @@ def _message_row(submission: Submission, place: Place, data_key: DataKey, receip
         "expires_at": millis(submission.expires_at),
         "respond_by": None if header.respond_by is None else millis(header.respond_by),
         "trace_id": submission.trace_id,
-        "size": len(raw),
+        "size": len(submission.message.verified.raw),
         "kek_id": data_key.kek_id,
         "wrapped_key": data_key.wrapped,
-        "body": data_key.seal(raw, submission.submission_id),
         "receipt": receipt,
         "ledger_seq": place.sequence,
     }
@@ -228,7 +231,22 @@ def _decided(verdict: RecipientVerdict) -> _Row:
     }
 
 
-def _delivery_rows(submission: Submission, place: Place, data_key: DataKey) -> list[_Row]:
+def _body_rows(submission: Submission, data_key: DataKey, opened: Sequence[_Row]) -> list[_Row]:
+    """Return what was sent, sealed, and what each of ``opened`` shows if that is less."""
+    submission_id = submission.submission_id
+    sent = data_key.seal(submission.message.verified.raw, submission_id)
+    rows: list[_Row] = [{"message": submission_id, "recipient": tables.AS_SENT, "sealed": sent}]
+    less = {verdict.recipient: verdict.reduced for verdict in submission.verdicts}
+    for one in opened:
+        recipient = cast("AgencyId", one["recipient"])
+        body = less[recipient]
+        if body is not None:
+            shown = data_key.seal(body, submission_id, str(one["id"]))
+            rows.append({"message": submission_id, "recipient": recipient, "sealed": shown})
+    return rows
+
+
+def _delivery_rows(submission: Submission, place: Place) -> list[_Row]:
     header = submission.message.header
     rows: list[_Row] = []
     for verdict in submission.verdicts:
@@ -241,9 +259,6 @@ def _delivery_rows(submission: Submission, place: Place, data_key: DataKey) -> l
         if verdict.kept:
             state = DeliveryState.DELIVERED
         ended = millis(submission.decided_at) if verdict.kept else None
-        body = verdict.reduced
-        if body is not None:
-            body = data_key.seal(body, submission.submission_id, delivery_id)
         rows.append(
             {
                 "id": delivery_id,
@@ -255,7 +270,7 @@ def _delivery_rows(submission: Submission, place: Place, data_key: DataKey) -> l
                 "attempts": 0,
                 "next_at": millis(submission.received_at) - HEAD_START_MS[header.priority],
                 "expires_at": millis(submission.expires_at),
-                "body": body,
+                "reduced": verdict.reduced is not None,
                 "level": header.acknowledge,
                 "delivered_at": ended,
                 "closed_at": ended,
@@ -264,6 +279,7 @@ def _delivery_rows(submission: Submission, place: Place, data_key: DataKey) -> l
     return rows
 
 
+_BODY = tuple(tables.sealed_body.c.keys())
 _MESSAGE = tuple(tables.message.c.keys())
 _DECISION = tuple(tables.decision.c.keys())
 _RELIANCE = tuple(tables.reliance.c.keys())
@@ -277,7 +293,7 @@ _DELIVERY = (
     "attempts",
     "next_at",
     "expires_at",
-    "body",
+    "reduced",
     "level",
     "delivered_at",
     "closed_at",

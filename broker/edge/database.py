@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
 from sqlalchemy import Connection, Engine, make_url
@@ -100,6 +101,10 @@ class Database(Protocol):
 
     def tidy(self, conn: Connection, written_bytes: int, *, idle: bool) -> bool:
         """Do what is to be done between two transactions; False when it has to wait."""
+        ...
+
+    def partition(self, conn: Connection, at: datetime) -> bool:
+        """Make room for the months to come, let go of empty ones; False when it has to wait."""
         ...
 
     def close(self, *, sound: bool) -> None:

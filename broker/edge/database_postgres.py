@@ -11,10 +11,12 @@ import secrets
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import orjson
 import psycopg
+import structlog
 from sqlalchemy import URL, Connection, Engine, create_engine, make_url
 
 from broker.core.errors import BrokerError, Transient
@@ -30,7 +32,10 @@ from broker.edge.database import (
     store_faults,
 )
 from broker.edge.database_news import CHANNEL, News
+from broker.edge.partitions import tend
 from broker.ports import Clock
+
+log = structlog.get_logger(__name__)
 
 _DRIVER = "postgresql+psycopg"
 _TURN = 0x46414D45_0001  # advisory locks are numbers, agreed among the nodes of a database
@@ -171,6 +176,18 @@ class PostgresDatabase:
 
     def tidy(self, _conn: Connection, _written_bytes: int, *, idle: bool) -> bool:  # noqa: ARG002
         """Do nothing: the server keeps its own log."""
+        return True
+
+    def partition(self, conn: Connection, at: datetime) -> bool:
+        """Make room for the months to come, let go of empty ones; False when it has to wait."""
+        try:
+            with conn.begin_nested():
+                tend(conn, at)
+        except DATABASE_ERRORS as error:
+            if self.broken(conn):
+                raise
+            log.warning("partitions_delayed", reason=as_fault(error).reason.value)
+            return False
         return True
 
     def close(self, *, sound: bool) -> None:  # noqa: ARG002 - what failed there is not here

@@ -12,6 +12,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,10 @@ class SqliteDatabase:
         except Fault:
             return False
         self._log_bytes = 0
+        return True
+
+    def partition(self, _conn: Connection, _at: datetime) -> bool:
+        """Do nothing: one file has no partitions."""
         return True
 
     def close(self, *, sound: bool) -> None:

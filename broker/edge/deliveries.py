@@ -21,8 +21,10 @@ from sqlalchemy import (
     CursorResult,
     and_,
     case,
+    delete,
     exists,
     func,
+    insert,
     literal_column,
     or_,
     select,
@@ -34,7 +36,15 @@ from broker.core.identity import AgencyId, MessageId, SubjectRef, SubmissionId
 from broker.core.instant import millis
 from broker.core.outcome import DeliveryState
 from broker.core.reasons import Reason
-from broker.edge.tables import decision, delivery, ledger, message, paused_route
+from broker.edge.tables import (
+    AS_SENT,
+    decision,
+    delivery,
+    ledger,
+    message,
+    paused_route,
+    sealed_body,
+)
 from broker.ports import Dispatch
 
 # Written into the statements, because a partial index is of no use to a parameter.
@@ -80,8 +90,9 @@ class Held:
     register_digest: str
     kek_id: str
     wrapped_key: bytes | None = field(repr=False)
-    original: bytes = field(repr=False)  # sealed
-    reduced: bytes | None = field(repr=False)  # sealed
+    reduced: bool  # the recipient is shown less than was sent
+    original: bytes | None = field(repr=False)  # sealed; None: erased
+    shown: bytes | None = field(repr=False)  # sealed; None: not reduced, or erased
 
     @property
     def acknowledged(self) -> bool:
@@ -90,6 +101,7 @@ class Held:
         return closed is not None and delivered is not None and closed > delivered
 
 
+_sent, _shown = sealed_body.alias("sent"), sealed_body.alias("shown")
 _HELD = select(
     delivery.c.id.label("delivery_id"),
     message.c.id.label("submission_id"),
@@ -115,14 +127,21 @@ _HELD = select(
     decision.c.register_digest,
     message.c.kek_id,
     message.c.wrapped_key,
-    message.c.body.label("original"),
-    delivery.c.body.label("reduced"),
+    delivery.c.reduced,
+    _sent.c.sealed.label("original"),
+    _shown.c.sealed.label("shown"),
 ).select_from(
-    delivery.join(message, message.c.id == delivery.c.message).outerjoin(
+    delivery.join(message, message.c.id == delivery.c.message)
+    .outerjoin(
         decision,
         and_(
             decision.c.message == delivery.c.message, decision.c.recipient == delivery.c.recipient
         ),
+    )
+    .outerjoin(_sent, and_(_sent.c.message == delivery.c.message, _sent.c.recipient == AS_SENT))
+    .outerjoin(
+        _shown,
+        and_(_shown.c.message == delivery.c.message, _shown.c.recipient == delivery.c.recipient),
     )
 )
 
@@ -298,11 +317,15 @@ def settle(conn: Connection, held: Held, *, any_lease: bool = False, **values: o
 
 def keep_reduced(conn: Connection, held: Held) -> None:
     """Keep the reduced form that ``held`` has now, while the delivery is not over."""
-    conn.execute(
+    written = conn.execute(
         update(delivery)
         .where(delivery.c.id == held.delivery_id, delivery.c.state == held.state.value)
-        .values(body=held.reduced)
+        .values(reduced=True)
     )
+    if cast("CursorResult[object]", written).rowcount == 1:
+        key = {"message": held.submission_id, "recipient": held.recipient}
+        conn.execute(delete(sealed_body).filter_by(**key))
+        conn.execute(insert(sealed_body).values(**key, sealed=held.shown))
 
 
 def acknowledge(conn: Connection, held: Held, *, now: int) -> bool:

@@ -39,7 +39,7 @@ def mailbox(conn: Connection, agency: AgencyId, limit: int, after: str | None) -
             message.c.respond_by,
             delivery.c.expires_at,
             message.c.size,
-            delivery.c.body.is_not(None).label("reduced"),
+            delivery.c.reduced,
         )
         .join(message, message.c.id == delivery.c.message)
         .where(

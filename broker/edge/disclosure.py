@@ -85,7 +85,7 @@ class Discloser:
         """
         ready = await self.prepare(held)
         while isinstance(ready, Ready) and ready.resealed is not None:
-            held = replace(held, reduced=ready.resealed)
+            held = replace(held, shown=ready.resealed, reduced=True)
             await self.store.write(partial(_keep, held))
             ready = await self.prepare(held)
         return ready
@@ -97,7 +97,9 @@ class Discloser:
             Fault: the rules or the message cannot be consulted: nothing may pass, and the
                 delivery waits.
         """
-        if held.wrapped_key is None:
+        # What was to be reduced is never shown as sent, also if its reduced form is gone.
+        gone = held.wrapped_key is None or (held.reduced and held.shown is None)
+        if gone or held.original is None:
             return Withdrawn(DeliveryState.EXPIRED, Reason.ERASED)
         key = self.keys.ring.unwrap(held.kek_id, held.wrapped_key)
         raw = key.open(held.original, held.submission_id)
@@ -136,7 +138,7 @@ class Discloser:
         if revoked is not None:
             return Withdrawn(DeliveryState.REFUSED, revoked)
         if _as_accepted(held, register, decision):
-            reduced = None if held.reduced is None else key.open(held.reduced, *_context(held))
+            reduced = None if held.shown is None else key.open(held.shown, *_context(held))
             return Ready(
                 raw if reduced is None else reduced,
                 reduced=reduced is not None,
@@ -158,7 +160,7 @@ class Discloser:
         except (Rejection, AssertionError):
             return False
         key = self.keys.ring.unwrap(held.kek_id, held.wrapped_key or b"")
-        original = _payload(key.open(held.original, held.submission_id))
+        original = _payload(key.open(held.original or b"", held.submission_id))
         return not still_forbidden(original, shown, _payload(ready.body))
 
     async def _override(self, held: Held, message: ValidMessage) -> Override | None:
@@ -184,7 +186,7 @@ class Discloser:
     ) -> Ready:
         """Return what today's clause leaves of what was left at acceptance."""
         told = partial(Ready, register_digest=register.digest, authority=_authority(decision))
-        then = None if held.reduced is None else key.open(held.reduced, *_context(held))
+        then = None if held.shown is None else key.open(held.shown, *_context(held))
         body = self._reduce(message, decision)
         if then is not None:
             shown, would_show = _payload(then), message.payload if body is None else _payload(body)

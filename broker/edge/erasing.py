@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 import structlog
-from sqlalchemy import Connection, exists, select, update
+from sqlalchemy import Connection, delete, exists, select, update
 
 from broker.core.errors import Fault
 from broker.core.instant import millis
@@ -19,14 +19,13 @@ from broker.core.ledger import operator_entry
 from broker.edge import shadow_rows
 from broker.edge.ledger import Ledger
 from broker.edge.store import Store
-from broker.edge.tables import decision, delivery, message
+from broker.edge.tables import decision, delivery, message, sealed_body
 from broker.ports import Clock
 
 BATCH = 500  # a transaction is short: submissions wait for it
 EVERY_S = 600.0
 RETENTION = "retention"  # who did it, in the ledger
 _PAYLOADS = "payloads"
-_NOTHING = b""
 
 log = structlog.get_logger(__name__)
 
@@ -51,14 +50,8 @@ def erase(conn: Connection, ledger: Ledger, before: int, at: datetime) -> int:
     """Erase one batch, say so in the ledger, and return the number of messages in it."""
     over = erasable(conn, before, BATCH)
     if over:
-        conn.execute(
-            update(message).where(message.c.id.in_(over)).values(wrapped_key=None, body=_NOTHING)
-        )
-        conn.execute(
-            update(delivery)
-            .where(delivery.c.message.in_(over), delivery.c.body.is_not(None))
-            .values(body=_NOTHING)
-        )
+        conn.execute(update(message).where(message.c.id.in_(over)).values(wrapped_key=None))
+        conn.execute(delete(sealed_body).where(sealed_body.c.message.in_(over)))
         # What the decisions were made from tells of the subject: it goes with the payload.
         conn.execute(update(decision).where(decision.c.message.in_(over)).values(facts=None))
         ledger.append(
@@ -103,6 +96,7 @@ class Eraser:
             lambda conn, ledger: erase(conn, ledger, before, now)
         ):
             erased += count
+        await self.store.partition(now)
         if await self.store.read(lambda conn: shadow_rows.over(conn, before)):
             await self.store.write(partial(shadow_rows.prune, before=before))
         return erased

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Self, TypeVar, cast
 
 from sqlalchemy import Connection
@@ -85,6 +86,8 @@ class Store:
         try:
             with store_faults():
                 migrate(database.migration())
+                with database.migration() as conn:
+                    database.partition(conn, database.clock.now())
         except BaseException:
             database.close(sound=False)
             raise
@@ -131,6 +134,10 @@ class Store:
     async def read(self, query: Callable[[Connection], T]) -> T:
         """Run ``query`` on a connection that cannot write and sees one instant throughout."""
         return await self._readers.run(query)
+
+    async def partition(self, at: datetime) -> bool:
+        """Make room for the months after ``at``, let go of empty ones; False: try again later."""
+        return await self.write(lambda conn, _ledger: self._database.partition(conn, at))
 
     def on_commit(self, listener: Callable[[Committed], None]) -> None:
         """Have ``listener`` called on the running event loop after commits that concern others."""

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
@@ -44,8 +45,7 @@ message = Table(
     Column("trace_id", String(32), nullable=False),
     Column("size", Integer, nullable=False),
     Column("kek_id", String(64), nullable=False),
-    Column("wrapped_key", LargeBinary),  # null once erased: the body can then be read by nobody
-    Column("body", LargeBinary, nullable=False),  # AES-256-GCM: 12-byte nonce, ciphertext, tag
+    Column("wrapped_key", LargeBinary),  # null once erased: no body can then be read by anybody
     Column("receipt", LargeBinary, nullable=False),  # the signed XML receipt, as first given
     Column("ledger_seq", BigInteger, nullable=False),
     # The sender's id first: a batch is looked up by these ids alone, in one statement.
@@ -97,7 +97,7 @@ delivery = Table(
     Column("expires_at", BigInteger, nullable=False),
     Column("lease_until", BigInteger),
     Column("lease_owner", String(64)),
-    Column("body", LargeBinary),  # the reduced envelope, under the message's key; null: as sent
+    Column("reduced", Boolean, server_default=false(), nullable=False),  # shown less than was sent
     Column("level", String(2), nullable=False),
     Column("reason", String(64)),
     Column("delivered_at", BigInteger),
@@ -122,6 +122,19 @@ delivery = Table(
         sqlite_where=text("state = 'pending'"),
         postgresql_where=text("state = 'pending'"),
     ),
+)
+
+# The bytes themselves, all under the message's key: what was sent, and what each recipient is
+# shown if that is less. They go when their time is over, and everything else stays. On
+# PostgreSQL each month is a partition (`partitions`): ids are in the order of time.
+AS_SENT = ""
+sealed_body = Table(
+    "sealed_body",
+    metadata,
+    Column("message", String(36), ForeignKey("message.id"), primary_key=True),
+    Column("recipient", String(64), primary_key=True),  # or AS_SENT
+    Column("sealed", LargeBinary, nullable=False),  # AES-256-GCM: 12-byte nonce, ciphertext, tag
+    postgresql_partition_by="RANGE (message)",
 )
 
 evidence = Table(

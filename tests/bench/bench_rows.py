@@ -54,14 +54,15 @@ _FILLS = {
         (
             "id, sender, message_id, digest, message_type, schema_version, purpose, system,"
             " priority, subject_ref, created_at, received_at, expires_at, trace_id, size, kek_id,"
-            " wrapped_key, body, receipt, ledger_seq"
+            " wrapped_key, receipt, ledger_seq"
         ),
         (
             "{message}, 'sunderland-yot', {random}, {bytes}, 'YOTCheckRequest', '1.0', 'YJ',"
             " 'careworks', 'routine', 'subject-' || (n - n / 100000 * 100000), 1, 1, 2, 'trace',"
-            " 5120, 'kek', {bytes}, {bytes}, {bytes}, n"
+            " 5120, 'kek', {bytes}, {bytes}, n"
         ),
     ),
+    "sealed_body": ("message, recipient, sealed", "{message}, '', {bytes}"),
     "decision": (
         "message, recipient, permitted, withheld, register_digest",
         "{message}, 'sunderland-csc', {true}, '[]', 'digest'",
@@ -69,11 +70,11 @@ _FILLS = {
     "delivery": (
         (
             "id, message, recipient, order_key, position, state, attempts, next_at, expires_at,"
-            " level, delivered_at, closed_at"
+            " level, reduced, delivered_at, closed_at"
         ),
         (
             "{delivery}, {message}, 'sunderland-csc', 'subject-' || (n - n / 100000 * 100000), n,"
-            " 'delivered', 1, 1, 2, 'L2', 1, 1"
+            " 'delivered', 1, 1, 2, 'L2', {false}, 1, 1"
         ),
     ),
 }
@@ -109,6 +110,7 @@ def _without_indexes(engine: Engine) -> list[str]:
         keys = conn.exec_driver_sql(
             "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint"
             " WHERE connamespace = 'public'::regnamespace AND contype IN ('p', 'u', 'f')"
+            " AND conparentid = 0"  # those of a partition go with the table's
             " ORDER BY array_position('{f,u,p}'::\"char\"[], contype)"
         ).all()
         for table, name, _ in keys:
@@ -128,6 +130,7 @@ def _fill(engine: Engine, kind: str, first: int, last: int) -> None:
         "bytes": _BYTES[kind],
         "random": _RANDOM[kind],
         "true": "1" if kind == "sqlite" else "true",
+        "false": "0" if kind == "sqlite" else "false",
         "message": _ID.format(kind="0000-", pad=pad),
         "delivery": _ID.format(kind="0001-", pad=pad),
     }

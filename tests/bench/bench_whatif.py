@@ -91,14 +91,17 @@ def fill(url: str, made: list[tuple[dict[str, Any], dict[str, Any]]], count: int
     migrate(database.migration())
     with database.writing.connect() as conn:
         for start in range(0, count, BATCH):
-            messages, decisions = [], []
+            messages, bodies, decisions = [], [], []
             for number in range(start, min(start + BATCH, count)):
                 about, decided = chance.choice(made)
                 at = millis(AT + timedelta(seconds=number))
-                messages.append(about | _message(number, at, chance.randbytes(BODY)))
+                body = chance.randbytes(BODY)
+                messages.append(about | _message(number, at, body))
+                bodies.append({"message": messages[-1]["id"], "recipient": "", "sealed": body})
                 decisions.append(decided | _decision(messages[-1]["id"]))
             with database.transaction(conn):
                 conn.execute(insert(tables.message), messages)
+                conn.execute(insert(tables.sealed_body), bodies)
                 conn.execute(insert(tables.decision), decisions)
     database.close(sound=True)
 
@@ -107,7 +110,7 @@ def _message(number: int, at: int, body: bytes) -> dict[str, Any]:
     return {
         "id": new_id(), "message_id": new_id(), "digest": bytes(32), "system": "system",
         "priority": "ROUTINE", "created_at": at, "received_at": at, "expires_at": at,
-        "trace_id": "0" * 32, "size": BODY, "kek_id": "k", "body": body, "receipt": body[:1500],
+        "trace_id": "0" * 32, "size": BODY, "kek_id": "k", "receipt": body[:1500],
         "ledger_seq": number,
     }  # fmt: skip
 

@@ -132,12 +132,17 @@ async def test_bodies_open_with_the_key_of_their_message_and_for_nothing_else(
 
     key = KeyRing([stores.KEK]).unwrap(message["kek_id"], message["wrapped_key"])
 
-    assert key.open(message["body"], given.submission_id) == b"<all/>"
-    assert key.open(delivery["body"], given.submission_id, delivery["id"]) == b"<less/>"
+    held = await store.read(lambda c: c.execute(select(tables.sealed_body)).all())
+    bodies = {recipient: sealed for _message, recipient, sealed in held}
+
+    assert {row.message for row in held} == {given.submission_id}
+    assert set(bodies) == {tables.AS_SENT, RECIPIENT}
+    assert key.open(bodies[tables.AS_SENT], given.submission_id) == b"<all/>"
+    assert key.open(bodies[RECIPIENT], given.submission_id, delivery["id"]) == b"<less/>"
     with pytest.raises(Permanent):
-        key.open(message["body"], new_id())
+        key.open(bodies[tables.AS_SENT], new_id())
     with pytest.raises(Permanent):
-        key.open(delivery["body"], given.submission_id)
+        key.open(bodies[RECIPIENT], given.submission_id)
 
 
 async def test_a_message_whose_key_was_destroyed_can_be_read_by_nobody(store: Store) -> None:

@@ -34,16 +34,18 @@ def notices(w: World) -> ClockNotices:
 
 async def told(w: World) -> list[tuple[str, str, str]]:
     """Return the notices that were made: clock, state, to whom."""
-    sealed = tables.message.c.id, tables.message.c.wrapped_key, tables.message.c.body
+    body = tables.sealed_body
+    sealed = tables.message.c.id, tables.message.c.wrapped_key, body.c.sealed
     chosen = select(*sealed, tables.delivery.c.recipient, tables.message.c.kek_id)
     chosen = chosen.join(tables.delivery, tables.delivery.c.message == tables.message.c.id)
+    chosen = chosen.join(body, (body.c.message == tables.message.c.id) & (body.c.recipient == ""))
     chosen = chosen.where(tables.message.c.message_type == "ClockNotice")
     rows = await w.store.read(lambda conn: conn.execute(chosen.order_by("ledger_seq")).all())
     return [(*_read(w, row), row.recipient) for row in rows]
 
 
 def _read(w: World, row: Any) -> tuple[str, str]:
-    raw = w.ring.unwrap(row.kek_id, row.wrapped_key).open(row.body, row.id)
+    raw = w.ring.unwrap(row.kek_id, row.wrapped_key).open(row.sealed, row.id)
     notice = etree.fromstring(raw).find(f".//{{{NAMESPACE}}}ClockNotice")
     assert notice is not None
     clock, state = (notice.findtext(f"{{{NAMESPACE}}}{name}") for name in ("Clock", "State"))

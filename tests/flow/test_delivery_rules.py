@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from adapters.contract import Delivered, RetryLater
 from broker.core.agency import SUSPENDED
@@ -312,6 +312,25 @@ async def test_an_erased_message_is_disclosed_to_nobody(tmp_path: Path) -> None:
         await w.settle()
 
         assert council.given == []
+        assert (await w.row(sent))["state"] == "expired"
+
+
+@pytest.mark.parametrize("gone", [tables.AS_SENT, CSC])
+async def test_what_was_to_be_reduced_is_never_disclosed_as_it_was_sent(
+    tmp_path: Path, gone: str
+) -> None:
+    async with world(tmp_path) as w:
+        council = w.push_to(CSC)
+        sent = await w.send("VacancyPublished", HR, CSC)
+        body = tables.sealed_body
+        lost = await w.store.write(
+            lambda conn, _ledger: (
+                conn.execute(delete(body).where(body.c.recipient == gone)).rowcount
+            )
+        )
+        await w.settle()
+
+        assert (lost, council.given) == (1, [])
         assert (await w.row(sent))["state"] == "expired"
 
 

@@ -51,11 +51,12 @@ def trusting() -> None:
     async def prepare(self: Discloser, held: Held) -> Ready:
         assert held.wrapped_key is not None
         key = self.keys.ring.unwrap(held.kek_id, held.wrapped_key)
-        if held.reduced is None:
+        assert held.original is not None
+        if held.shown is None:
             body = key.open(held.original, held.submission_id)
         else:
-            body = key.open(held.reduced, held.submission_id, held.delivery_id)
-        return Ready(body, held.reduced is not None, held.register_digest, "as accepted")
+            body = key.open(held.shown, held.submission_id, held.delivery_id)
+        return Ready(body, held.reduced, held.register_digest, "as accepted")
 
     Discloser.prepare = prepare  # type: ignore[method-assign]
 
