@@ -21,14 +21,22 @@ Side = Annotated[
 
 
 @app.command("ls")
-def list_overrides(agency: Side = None, config: Config = None, as_json: Json = False) -> None:
+def list_overrides(
+    agency: Side = None,
+    overdue: Annotated[
+        bool, typer.Option("--overdue", help="Only those that nobody reviewed in time.")
+    ] = False,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
     """List decisions to share without consent, with their review or its deadline."""
     found: list[dict[str, Any]] = []
     path, own = _asked(agency)
     with client(config, agency or BROKER) as made:
         while True:
             after = {"after": found[-1]["override_id"]} if found else {}
-            params = {"limit": str(PAGE), **own, **after}
+            late = {"overdue": "true"} if overdue else {}
+            params = {"limit": str(PAGE), **own, **after, **late}
             page = ask(made, "GET", path, params=params).json()["overrides"]
             found += page
             if len(page) < PAGE:

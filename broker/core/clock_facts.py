@@ -6,18 +6,32 @@ message answers which. Nothing else is looked at, so clocks can be made again fr
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from statistics import median
 from typing import Any
 
-from broker.core.clocks import LEVELS, ClockRule, ClockState, Deadlines, deadlines
+from broker.core.clocks import LEVELS, WARNED, ClockRule, ClockState, Deadlines, deadlines
 from broker.core.instant import from_millis
+from broker.core.limits import OVERRIDE_ESCALATE_S, OVERRIDE_REVIEW_S
 from broker.core.message import ValidMessage
 from broker.core.outcome import Permitted, RecipientVerdict
 from broker.core.protocol import Register
 from broker.core.rule import text_of
 from broker.core.table import london_midnight
+from broker.core.workdays import Term, Unit
 
+REVIEWED = "REVIEWED"
+# Not one that a flow may name: every such decision is reviewed, whatever was agreed.
+OVERRIDE_REVIEW = ClockRule(
+    clock_id="OVERRIDE-REVIEW",
+    title="Review of a decision to share without consent",
+    starts="ACCEPTED",
+    within=Term(OVERRIDE_REVIEW_S // 3600, Unit.HOURS),
+    stops=frozenset({REVIEWED}),
+    escalate_after=Term(OVERRIDE_ESCALATE_S // 3600, Unit.HOURS),
+    source="ISP-6.6",
+)
+_REVIEWS = ("override", "override-review")
 SMALL = 5  # fewer than this are not told apart: a handful of referrals points at a family
 
 
@@ -63,6 +77,28 @@ def read_entry(entry: Mapping[str, Any], register: Register) -> Iterator[Started
             at=from_millis(entry["at"]),
             submission_id=entry["submission"],
         )
+    elif entry["kind"] in _REVIEWS and entry.get("submission") is not None:
+        yield _reviewed(entry)
+
+
+def _reviewed(entry: Mapping[str, Any]) -> Started | Stopped:
+    """Return that the review of a decision to share without consent is due, or was done."""
+    agency, at = entry["agency"], from_millis(entry["at"])
+    if entry["kind"] == "override-review":
+        return Stopped(REVIEWED, agency, at, submission_id=entry["submission"])
+    review_by = from_millis(entry["review_by"])
+    escalated = review_by + timedelta(seconds=OVERRIDE_ESCALATE_S)
+    return Started(
+        submission_id=entry["submission"],
+        message_id=entry["message_id"],
+        sender=agency,
+        recipient=agency,  # which reviews what it decided
+        protocol=entry["protocol"],
+        clause="",
+        rule=OVERRIDE_REVIEW,
+        at=at,
+        times=Deadlines(review_by - (review_by - at) / WARNED, review_by, escalated),
+    )
 
 
 def stated_starts(

@@ -20,7 +20,7 @@ LEVELS = frozenset({Level.DELIVERED.value, Level.READ.value, Level.BUSINESS.valu
 _TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}")
 _ELEMENT = re.compile(r"[A-Za-z0-9]{1,64}")
 _TICK = timedelta(microseconds=1)
-_WARNED = 4  # of a term in hours the last quarter is the time to look
+WARNED = 4  # of a term in hours the last quarter is the time to look
 
 
 class ClockState(StrEnum):
@@ -65,7 +65,7 @@ def deadlines(rule: ClockRule, started: datetime, calendar: Calendar) -> Deadlin
     """Return when a clock that started at ``started`` goes on."""
     overdue = end_of(started, rule.within, calendar)
     if rule.within.unit is Unit.HOURS:
-        due = overdue - timedelta(hours=rule.within.amount) / _WARNED
+        due = overdue - timedelta(hours=rule.within.amount) / WARNED
     else:
         due = max(started, london_midnight(last_day(started, rule.within, calendar)))
     after = rule.escalate_after

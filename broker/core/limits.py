@@ -30,3 +30,4 @@ LIMITS = Limits()
 # messages for a day, and is reviewed within three.
 OVERRIDE_S_MAX = 24 * 3600
 OVERRIDE_REVIEW_S = 72 * 3600
+OVERRIDE_ESCALATE_S = 72 * 3600  # after the deadline of the review the lead is told, too

@@ -152,12 +152,21 @@ def override_for(
     return found
 
 
-def override_entry(override: Override, *, peer: str) -> dict[str, object]:
-    """Return the ledger entry of a decision to share without consent."""
+def override_entry(
+    override: Override, *, peer: str, submission: str, message_id: str, protocol: str
+) -> dict[str, object]:
+    """Return the ledger entry of a decision to share without consent.
+
+    The rest is the message that said it, and the agreement that it was sent under: its review
+    is a clock on that message.
+    """
     return {
         "v": VERSION,
         "kind": "override",
         "override": override.override_id,
+        "submission": submission,
+        "message_id": message_id,
+        "protocol": protocol,
         "subject": override.subject,
         "agency": override.agency,
         "reason": override.reason,
@@ -176,7 +185,14 @@ def override_entry(override: Override, *, peer: str) -> dict[str, object]:
 
 
 def review_entry(  # noqa: PLR0913 - the facts of one review
-    override: Override, *, outcome: str, reviewer: str, agency: AgencyId, peer: str, at: datetime
+    override: Override,
+    *,
+    outcome: str,
+    reviewer: str,
+    agency: AgencyId,
+    peer: str,
+    submission: str | None,
+    at: datetime,
 ) -> dict[str, object]:
     """Return the ledger entry of the review of such a decision.
 
@@ -192,6 +208,7 @@ def review_entry(  # noqa: PLR0913 - the facts of one review
         "v": VERSION,
         "kind": "override-review",
         "override": override.override_id,
+        "submission": submission,
         "outcome": outcome,
         "reviewer": reviewer,
         "agency": agency,

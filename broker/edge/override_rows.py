@@ -14,8 +14,8 @@ from broker.core.identity import AgencyId
 from broker.core.instant import from_millis, millis
 from broker.core.override import Override, override_entry
 from broker.edge.ledger import Ledger
+from broker.edge.tables import decision, message, override_review, override_use
 from broker.edge.tables import override as table
-from broker.edge.tables import override_review, override_use
 
 _INSTANTS = ("made_at", "recorded_at", "until", "review_by")
 _LISTS = ("purposes", "message_types", "recipients")
@@ -27,9 +27,31 @@ def load(conn: Connection, override_id: str) -> Override | None:
     return None if row is None else _override(row)
 
 
-def add(conn: Connection, ledger: Ledger, override: Override, *, peer: str) -> None:
-    """Add a decision, with its entry in the ledger."""
-    place = ledger.append(override_entry(override, peer=peer))
+def add(
+    conn: Connection, ledger: Ledger, override: Override, *, peer: str, message_id: str
+) -> None:
+    """Add a decision, with its entry in the ledger.
+
+    ``message_id`` is of the message that says it, which was kept in this very transaction.
+    """
+    said = conn.execute(
+        select(message.c.id, decision.c.protocol, decision.c.protocol_version)
+        .join(decision, decision.c.message == message.c.id)
+        .where(
+            message.c.sender == override.agency,
+            message.c.message_id == message_id,
+            decision.c.permitted,
+        )
+    ).first()
+    assert said is not None  # it was permitted to the broker, or there would be no task
+    entry = override_entry(
+        override,
+        peer=peer,
+        submission=said.id,
+        message_id=message_id,
+        protocol=f"{said.protocol}@{said.protocol_version}",
+    )
+    place = ledger.append(entry)
     conn.execute(
         insert(table).values(
             id=override.override_id,
@@ -39,6 +61,7 @@ def add(conn: Connection, ledger: Ledger, override: Override, *, peer: str) -> N
             gateway=override.gateway,
             decided_by=override.decided_by,
             approved_by=override.approved_by,
+            message=said.id,
             ledger_seq=place.sequence,
             **{name: json.dumps(sorted(getattr(override, name))) for name in _LISTS},
             **{name: millis(getattr(override, name)) for name in _INSTANTS},
@@ -66,10 +89,24 @@ def review(conn: Connection, override_id: str, **values: object) -> None:
     conn.execute(insert(override_review).values(override=override_id, **values))
 
 
+def submission_of(conn: Connection, override_id: str) -> str | None:
+    """Return the broker's id of the message that said a decision; None: it was not kept then."""
+    found = select(table.c.message).where(table.c.id == override_id)
+    said: str | None = conn.execute(found).scalar_one()
+    return said
+
+
 def listed(
-    conn: Connection, agency: AgencyId | None, limit: int, after: str | None
+    conn: Connection,
+    agency: AgencyId | None,
+    limit: int,
+    after: str | None,
+    overdue_at: int | None = None,
 ) -> list[Mapping[str, Any]]:
-    """Return decisions (of ``agency``; None: of all) with how often used and how reviewed."""
+    """Return decisions (of ``agency``; None: of all) with how often used and how reviewed.
+
+    ``overdue_at``: only those whose review was overdue at that instant.
+    """
     uses = (
         select(func.count())
         .select_from(override_use)
@@ -83,6 +120,8 @@ def listed(
         found = found.where(table.c.agency == agency)
     if after is not None:
         found = found.where(table.c.id > after)
+    if overdue_at is not None:
+        found = found.where(override_review.c.outcome.is_(None), table.c.review_by < overdue_at)
     rows = conn.execute(found.order_by(table.c.id).limit(limit)).mappings()
     return [
         {"override": _override(row), "uses": row["uses"], "outcome": row["outcome"]} for row in rows

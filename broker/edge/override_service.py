@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from broker.core.consent_messages import claim_of, decision_id_of
 from broker.core.errors import Rejection
-from broker.core.identity import AgencyId, SubjectRef, folded
+from broker.core.identity import AgencyId, MessageId, SubjectRef, folded
 from broker.core.instant import millis, rfc3339
 from broker.core.ledger import VERSION
 from broker.core.message import ValidMessage
@@ -71,7 +71,7 @@ class OverrideService:
             register=self.registers.current,
             now=self.clock.now(),
         )
-        return OverrideTask(override, peer)
+        return OverrideTask(override, peer, message.header.message_id)
 
     def passed(self, conn: Connection, ledger: Ledger, submission: Submission) -> None:
         """Record what passed by a decision, and tell who answers for it, in one transaction."""
@@ -119,10 +119,18 @@ class OverrideService:
         ]
         Acceptance(self.notices.ring, self.notices.issuer, conn.dialect).accept(conn, ledger, told)
 
-    async def listed(self, agency: AgencyId | None, limit: int, after: str | None) -> list[View]:
-        """Return decisions of ``agency`` (None: of all), each with its review or its deadline."""
-        rows = await self.store.read(lambda conn: override_rows.listed(conn, agency, limit, after))
+    async def listed(
+        self, agency: AgencyId | None, limit: int, after: str | None, *, overdue: bool = False
+    ) -> list[View]:
+        """Return decisions of ``agency`` (None: of all), each with its review or its deadline.
+
+        ``overdue``: only those that nobody reviewed in time.
+        """
         now = self.clock.now()
+        late = millis(now) if overdue else None
+        rows = await self.store.read(
+            lambda conn: override_rows.listed(conn, agency, limit, after, late)
+        )
         return [_view(row, now) for row in rows]
 
     async def review(
@@ -141,9 +149,16 @@ class OverrideService:
                 raise Rejection(Reason.NOT_FOUND)
             if override_rows.reviewed(conn, override_id):
                 raise Rejection(Reason.OVERRIDE_UNUSABLE, "it was reviewed before")
-            place = ledger.append(
-                review_entry(found, outcome=outcome, reviewer=who, agency=agency, peer=peer, at=at)
+            entry = review_entry(
+                found,
+                outcome=outcome,
+                reviewer=who,
+                agency=agency,
+                peer=peer,
+                submission=override_rows.submission_of(conn, override_id),
+                at=at,
             )
+            place = ledger.append(entry)
             override_rows.review(
                 conn,
                 override_id,
@@ -169,12 +184,13 @@ class OverrideTask:
 
     override: Override
     peer: str
+    message_id: MessageId
 
     def act(self, conn: Connection, ledger: Ledger) -> None:
         """Record it."""
         if override_rows.load(conn, self.override.override_id) is not None:
             raise Rejection(Reason.OVERRIDE_UNUSABLE, "a decision of this id is there already")
-        override_rows.add(conn, ledger, self.override, peer=self.peer)
+        override_rows.add(conn, ledger, self.override, peer=self.peer, message_id=self.message_id)
 
     async def follow(self) -> None:
         """Nothing follows until a message rests on it."""

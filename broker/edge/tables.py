@@ -221,6 +221,7 @@ override = Table(
     Column("until", BigInteger, nullable=False),
     Column("review_by", BigInteger, nullable=False),
     Column("ledger_seq", BigInteger, nullable=False),
+    Column("message", String(36)),  # that says it; null: kept before its review had a clock
     Index("override_agency", "agency", "recorded_at"),
 )
 

@@ -106,6 +106,53 @@ async def test_two_decide_to_share_without_consent_for_a_day_and_answer_for_it(
         await j.refused(late, OTHER_CSC, "policy.consent_withdrawn")
 
 
+async def overrides(j: Journey, query: str = "") -> list[str]:
+    """Return which decisions to share without consent an operator sees."""
+    answer = await j.broker.get(BROKER, f"/operator/overrides{query}")
+    return [one["override_id"] for one in answer.json()["overrides"]]
+
+
+async def reviewed(j: Journey, decision: str) -> bool:
+    """Have a third person of the school review a decision; return whether it was in time."""
+    body = {"agency": SCHOOL, "reviewer": "P-3", "outcome": "JUSTIFIED_WITH_LEARNING"}
+    async with j.broker.client(SCHOOL) as client:
+        answer = await client.post(f"/overrides/{decision}/review", json=body)
+    assert answer.status_code == 200, answer.text
+    return bool(answer.json()["in_time"])
+
+
+async def test_a_decision_that_nobody_reviews_is_asked_after(tmp_path: Path) -> None:
+    clock = "OVERRIDE-REVIEW"
+    async with journey(tmp_path) as j:
+        done, forgotten = await decided(j), await decided(j)
+        of_done, of_forgotten = j.sent[-2:]
+        assert await j.clocks(of_forgotten, SCHOOL) == {clock: "running"}
+
+        j.later(hours=55)  # of 72, the last quarter
+        assert await j.clocks(of_done, SCHOOL) == {clock: "due"}
+        await j.told(SCHOOL, "ClockNotice", MessageId=of_done.number, State="DUE")
+        assert await reviewed(j, done)
+        assert await j.clocks(of_done, SCHOOL) == {clock: "met"}
+        assert await overrides(j, "?overdue=true") == []
+
+        j.later(hours=18)
+        assert await j.clocks(of_forgotten, SCHOOL) == {clock: "overdue"}
+        assert await j.clocks(of_done, SCHOOL) == {clock: "met"}
+        late = {"MessageId": of_forgotten.number, "Clock": clock, "State": "OVERDUE"}
+        await j.told(SCHOOL, "ClockNotice", **late)
+        assert await overrides(j, "?overdue=true") == [forgotten]
+        assert await overrides(j) == sorted([done, forgotten])
+
+        j.later(hours=72)
+        assert await j.clocks(of_forgotten, SCHOOL) == {clock: "escalated"}
+        for agency in (SCHOOL, CSC):  # the last one leads the agreement on consents
+            escalated = late | {"State": "ESCALATED"}
+            await j.told(agency, "ClockNotice", **escalated)
+        assert not await reviewed(j, forgotten)
+        assert await j.clocks(of_forgotten, SCHOOL) == {clock: "met-late"}
+        assert await overrides(j, "?overdue=true") == []
+
+
 # -- J8: something was wrong -----------------------------------------------------------------
 
 

@@ -1,6 +1,6 @@
 """What the ledger says to the clocks, and the figures of a partnership."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -30,6 +30,33 @@ CREATED = datetime(2026, 6, 1, 8, tzinfo=UTC)
 HAPPENED = datetime(2026, 5, 30, 7, 30, tzinfo=UTC)
 CSC = AgencyId("csc")
 PERMITTED = Permitted("checks", 1, "check", "CDA-115", ())
+
+
+def decision(kind: str, **more: Any) -> dict[str, Any]:
+    return {"kind": kind, "submission": "s-1", "agency": "yot", "at": millis(AT), **more}
+
+
+def test_the_review_of_a_decision_to_share_without_consent_has_a_clock() -> None:
+    review_by = AT + timedelta(hours=72)
+    said = {"message_id": "m-1", "protocol": "consent@1", "review_by": millis(review_by)}
+    (started,) = read_entry(decision("override", **said), register())
+    (stopped,) = read_entry(decision("override-review"), register())
+
+    assert isinstance(started, Started)
+    assert isinstance(stopped, Stopped)
+    assert (started.sender, started.recipient, started.protocol) == ("yot", "yot", "consent@1")
+    assert started.rule.clock_id == "OVERRIDE-REVIEW"
+    assert (started.at, started.times.overdue_from) == (AT, review_by)
+    assert started.times.due_from == AT + timedelta(hours=54)
+    assert started.times.escalated_from == AT + timedelta(hours=144)
+    assert stopped.by in started.rule.stops
+    assert (stopped.submission_id, stopped.recipient, stopped.at) == ("s-1", "yot", AT)
+
+
+@pytest.mark.parametrize("kind", ["override", "override-review"])
+def test_what_was_decided_before_its_review_had_a_clock_starts_none(kind: str) -> None:
+    for entry in (decision(kind, submission=None), {"kind": kind, "agency": "yot"}):
+        assert list(read_entry(entry, register())) == []
 
 
 def clocked(starts: str = "ACCEPTED", **more: str) -> Register:

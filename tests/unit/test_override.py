@@ -189,7 +189,9 @@ def test_it_is_the_senders_own_and_about_this_person() -> None:
 
 
 def test_the_ledger_has_codes_and_pseudonyms() -> None:
-    entry = override_entry(OVERRIDE, peer="mtls:5e")
+    entry = override_entry(
+        OVERRIDE, peer="mtls:5e", submission="s-1", message_id="m-1", protocol="consent@1"
+    )
 
     assert (entry["kind"], entry["reason"], entry["gateway"]) == (
         "override",
@@ -200,7 +202,7 @@ def test_the_ledger_has_codes_and_pseudonyms() -> None:
 
 
 def test_a_review_is_by_somebody_else_and_says_whether_it_was_in_time() -> None:
-    facts = {"outcome": "JUSTIFIED", "agency": YOT, "peer": "p"}
+    facts = {"outcome": "JUSTIFIED", "agency": YOT, "peer": "p", "submission": "s-1"}
     for at, in_time in (
         (OVERRIDE.review_by, True),
         (OVERRIDE.review_by + MICROSECOND, False),
@@ -212,8 +214,9 @@ def test_a_review_is_by_somebody_else_and_says_whether_it_was_in_time() -> None:
         ("approver", "JUSTIFIED"),
         ("third", "FINE"),
     ):
+        given = {**facts, "reviewer": reviewer, "outcome": outcome}
         with pytest.raises(Rejection):
-            review_entry(OVERRIDE, reviewer=reviewer, outcome=outcome, agency=YOT, peer="p", at=NOW)
+            review_entry(OVERRIDE, at=NOW, **given)  # type: ignore[arg-type]
 
 
 def test_a_payload_says_who_decided_and_on_what_power() -> None:

@@ -13,6 +13,8 @@ from broker.edge.routes.mailbox import After, Limit
 
 Days = Annotated[int, Query(ge=1, le=3660, description="how far back")]
 
+Overdue = Annotated[bool, Query(description="only those that nobody reviewed in time")]
+
 
 class Review(BaseModel):
     """What a review found; ``reviewer`` is an id, and no name."""
@@ -30,17 +32,27 @@ def override_routes(overrides: OverrideService) -> APIRouter:
 
     @router.get("/overrides", summary="Decisions to share without consent")
     async def listed(
-        agency: str, peer: AnyPeer, limit: Limit = 50, after: After = None
+        agency: str,
+        peer: AnyPeer,
+        limit: Limit = 50,
+        after: After = None,
+        overdue: Overdue = False,  # noqa: FBT002 - a query parameter
     ) -> dict[str, Any]:
-        return {"overrides": await overrides.listed(peer.require(agency), limit, after)}
+        own = peer.require(agency)
+        return {"overrides": await overrides.listed(own, limit, after, overdue=overdue)}
 
     @router.get("/overrides/rate", summary="How many by whom, unnamed")
     async def rate(agency: str, peer: AnyPeer, days: Days = RATE_DAYS) -> dict[str, Any]:
         return {"rate": await overrides.rate(peer.require(agency), days)}
 
     @router.get("/operator/overrides", summary="Decisions of every agency")
-    async def every(_operator: Operator, limit: Limit = 50, after: After = None) -> dict[str, Any]:
-        return {"overrides": await overrides.listed(None, limit, after)}
+    async def every(
+        _operator: Operator,
+        limit: Limit = 50,
+        after: After = None,
+        overdue: Overdue = False,  # noqa: FBT002 - a query parameter
+    ) -> dict[str, Any]:
+        return {"overrides": await overrides.listed(None, limit, after, overdue=overdue)}
 
     @router.get("/operator/overrides/rate", summary="How many by whom, of every agency")
     async def every_rate(_operator: Operator, days: Days = RATE_DAYS) -> dict[str, Any]:
