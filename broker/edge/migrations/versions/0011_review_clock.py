@@ -1,13 +1,13 @@
 """The message that says a decision to share without consent: the clock of its review runs on it.
 
-Revision 0010.
+Revision 0011.
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0010"
-down_revision = "0009"
+revision = "0011"
+down_revision = "0010"
 branch_labels = None
 depends_on = None
 
