@@ -44,7 +44,10 @@ session_s = 6.0
 watch_s = 0.3
 """
 TURN = 0x46414D45_0001  # the lock by which the nodes write in turn
-TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+TABLES = (
+    "SELECT relname FROM pg_class"
+    " WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"  # a partition is one
+)
 
 Process = BrokerProcess | WorkerProcess
 
