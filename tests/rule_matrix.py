@@ -56,6 +56,7 @@ TESTS = {
     "ISP-6.4": "test_decision.py::test_harm_opens_a_sensitive_service_and_nothing_else",
     "ISP-6.5": "test_decision.py::test_paragraph_18_asks_why_consent_was_not_obtained",
     "ISP-6.6": "test_consent.py",
+    "ISP-6.7": "test_consent.py::test_a_no_to_a_category_outweighs_a_yes_for_that_category",
     "ISP-7.1": "test_decision.py::test_the_identifier_or_the_reason_for_leaving_it_out_is_asked",
     "ISP-7.2": "test_decision.py::test_before_commencement_a_missing_identifier_is_a_warning",
     "ISP-8.1": "test_minimise.py::"

@@ -1,5 +1,6 @@
 """`fame consent`: what people said of sharing about them, recorded for an agency."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,12 +11,14 @@ from broker.cli.client import ask, client
 from broker.cli.failure import EXIT_USAGE, Failure
 from broker.cli.home import AgencyOption, Config, DryRun, Json, print_json, print_rows, read_input
 from broker.cli.operator import BROKER
+from broker.core.capacity import GIVERS
 
 app = typer.Typer(rich_markup_mode=None)
 
 Consent = Annotated[str, typer.Argument(metavar="CONSENT", help="Consent id: fame consent ls.")]
 JSON_BODY = {"content-type": "application/json"}
 PAGE = 100
+Giver = StrEnum("Giver", {name: name for name in GIVERS})  # type: ignore[misc]
 
 
 @app.command()
@@ -52,6 +55,9 @@ def record(
 def withdraw(
     consent: Consent,
     agency: AgencyOption,
+    by: Annotated[
+        Giver | None, typer.Option(help="Who conveyed it: the person, or who speaks for them.")
+    ] = None,
     config: Config = None,
     as_json: Json = False,
     dry_run: DryRun = False,
@@ -62,7 +68,8 @@ def withdraw(
         return
     with client(config, agency) as made:
         path = f"/consents/{consent}/withdrawal"
-        done = ask(made, "POST", path, json={"agency": agency}, headers=JSON_BODY).json()
+        body = {"agency": agency} | ({} if by is None else {"withdrawn_by": by.value})
+        done = ask(made, "POST", path, json=body, headers=JSON_BODY).json()
     if as_json:
         print_json(done)
         return
@@ -102,7 +109,9 @@ def list_consents(agency: AgencyOption, config: Config = None, as_json: Json = F
     if as_json:
         print_json(found)
         return
-    columns = ("consent_id", "kind", "status", "purposes", "recipients", "review_at")
+    columns = (
+        "consent_id", "kind", "status", "purposes", "categories", "recipients", "review_at"
+    )  # fmt: skip
     print_rows(columns, [[_text(one[column]) for column in columns] for one in found])
 
 

@@ -30,6 +30,37 @@ GROUNDS = (GDPR_BASIS, CONFIDENTIALITY)
 OTHER_KINDS = frozenset({"SERVICE_AGREEMENT", "RETAIN_18_25"})
 KINDS = ("GDPR_BASIS", "SERVICE_AGREEMENT", "CONFIDENTIALITY", "RETAIN_18_25")
 _NEGATIVE = frozenset({REFUSED, WITHDRAWN})
+# Who it is about, whom to ring and how to file it: without these nothing can be told at all.
+ALWAYS = frozenset({"administrative", "identity", "practitioner"})
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How much of a message a person's words reach, by data category.
+
+    ``only`` are the categories that were agreed to, None: all; ``never`` those that were not.
+    """
+
+    only: frozenset[str] | None = None
+    never: frozenset[str] = frozenset()
+
+    @property
+    def whole(self) -> bool:
+        """Whether everything may be told."""
+        return self.only is None and not self.never
+
+    @property
+    def nothing(self) -> bool:
+        """Whether nothing is left of what was agreed to."""
+        return self.only is not None and self.only <= self.never
+
+    def covers(self, category: str) -> bool:
+        """Return whether an element of this category, by itself, may be told."""
+        agreed = self.only is None or category in self.only or category in ALWAYS
+        return agreed and category not in self.never
+
+
+WHOLE = Reach()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +91,10 @@ class Consent:
     assessment: Assessment | None = None
     document: str | None = None  # SHA-256 of the evidence, which stays with its agency
     supersedes: str | None = None
+    categories: frozenset[str] = frozenset()  # of data that it is about; empty: all
+    support: str | None = None  # code of what helped the person to understand: an interpreter
+    withdrawn_by: str | None = None  # who conveyed it, of `GIVERS`
+    withdrawn_at: datetime | None = None  # when the person said so, if that was told
     version: int = 1
 
     def reaches(self, disclosure: "Disclosure") -> bool:
@@ -92,7 +127,12 @@ class Consent:
             and bool(self.purposes & other.purposes)
             and bool(self.message_types & other.message_types)
             and bool(self.recipients & other.recipients)
+            and self._shares_categories(other)
         )
+
+    def _shares_categories(self, other: "Consent") -> bool:
+        some = bool(self.categories and other.categories)
+        return not some or bool(self.categories & other.categories)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,33 +145,59 @@ class Disclosure:
     recipient: AgencyId
 
 
-def consent_refusal(
+def consent_reach(
     held: Collection[Consent], disclosure: Disclosure, now: datetime
-) -> Reason | None:
-    """Return why ``held``, all about the subject, do not carry the disclosure; None if they do.
+) -> Reach | Reason:
+    """Return how far ``held``, all about the subject, carry the disclosure, or why they do not.
 
     A refusal or withdrawal that reaches the disclosure, of either ground, outweighs any consent
     beside it: the person who gave consent anew has the old record superseded, so two that
-    contradict each other are a doubt. So is a status that is not known, or records of more than
-    one person. A yes counts only if it is of the kind that the disclosure rests on.
+    contradict each other are a doubt. One that names categories outweighs it for those. A status
+    that is not known is a doubt, too, as are records of more than one person. A yes counts only
+    if it is of the kind that the disclosure rests on.
     """
     if len({consent.subject for consent in held}) > 1:
         return Reason.NO_CONSENT
     kept = [consent for consent in held if consent.kind not in OTHER_KINDS]
     reaching = [consent for consent in kept if consent.reaches(disclosure)]
+    no = _no({consent.status for consent in reaching if not consent.categories})
+    if no is not None:
+        return no
     said = {consent.status for consent in reaching}
-    if WITHDRAWN in said:
-        return Reason.CONSENT_WITHDRAWN
-    if REFUSED in said:
-        return Reason.CONSENT_REFUSED
     if not said.issubset(STATUSES):
         return Reason.NO_CONSENT
     good = [one for one in kept if one.kind == disclosure.kind and one.holds(now)]
-    if any(one.reaches(disclosure) for one in good):
+    carrying = [one for one in good if one.reaches(disclosure)]
+    if carrying:
+        reach = Reach(_agreed(carrying), _declined(reaching))
+        if not reach.nothing:
+            return reach
+    return _no(said) or (Reason.CONSENT_SCOPE if good else Reason.NO_CONSENT)
+
+
+def _no(said: Collection[str]) -> Reason | None:
+    if WITHDRAWN in said:
+        return Reason.CONSENT_WITHDRAWN
+    return Reason.CONSENT_REFUSED if REFUSED in said else None
+
+
+def _agreed(carrying: Collection[Consent]) -> frozenset[str] | None:
+    if not all(one.categories for one in carrying):
         return None
-    if good:
-        return Reason.CONSENT_SCOPE
-    return Reason.NO_CONSENT
+    return frozenset().union(*(one.categories for one in carrying))
+
+
+def _declined(reaching: Collection[Consent]) -> frozenset[str]:
+    declined = (one.categories for one in reaching if one.status in _NEGATIVE)
+    return frozenset().union(*declined)
+
+
+def consent_refusal(
+    held: Collection[Consent], disclosure: Disclosure, now: datetime
+) -> Reason | None:
+    """Return why ``held`` do not carry the disclosure at all; None if they do, or some of it."""
+    answer = consent_reach(held, disclosure, now)
+    return answer if isinstance(answer, Reason) else None
 
 
 def relied_on(held: Collection[Consent], disclosure: Disclosure, now: datetime) -> tuple[str, ...]:

@@ -40,7 +40,14 @@ def statement_of(payload: etree._Element) -> Statement:
         assessment=_assessment(payload),
         document=_text_or_none(payload, "Document"),
         supersedes=_text_or_none(payload, "Supersedes"),
+        categories=frozenset(_texts(payload, "Category")),
+        support=_text_or_none(payload, "Support"),
     )
+
+
+def withdrawal_of(payload: etree._Element) -> tuple[str, datetime]:
+    """Return who conveyed the withdrawal that a ConsentWithdrawn tells of, and when it was said."""
+    return _text(payload, "WithdrawnBy"), _instant(_text(payload, "WithdrawnAt"))
 
 
 def decision_id_of(payload: etree._Element) -> str:

@@ -45,6 +45,8 @@ class Statement:
     assessment: Assessment | None = None
     document: str | None = None
     supersedes: str | None = None
+    categories: frozenset[str] = frozenset()  # of data; empty: all that the recipients may have
+    support: str | None = None
 
 
 def recorded(  # noqa: PLR0913 - the facts of one record
@@ -84,6 +86,8 @@ def recorded(  # noqa: PLR0913 - the facts of one record
         assessment=statement.assessment,
         document=statement.document,
         supersedes=statement.supersedes,
+        categories=statement.categories,
+        support=statement.support,
     )
 
 
@@ -96,6 +100,8 @@ def _fault(said: Statement, register: Register, now: datetime) -> str:
         return "each recipient is named, as an agency of the partnership"
     if not said.purposes <= register.purposes.keys():
         return "a purpose is not one of the partnership's"
+    if not said.categories <= register.lists["DataCategory"]:
+        return "a category of data is not one of the partnership's"
     if said.given_at > now:
         return "it was given in the future"
     ends = [said.review_at, *([said.expires_at] if said.expires_at else [])]
@@ -113,15 +119,23 @@ def _doubt(said: Statement) -> str:
     return ""
 
 
-def withdrawn(consent: Consent, now: datetime) -> Consent:
+def withdrawn(
+    consent: Consent, now: datetime, by: str | None = None, said_at: datetime | None = None
+) -> Consent:
     """Return the version of ``consent`` that says that the person withdrew it.
+
+    ``by`` conveyed it, ``said_at`` is when the person said so. Whoever may not give a consent
+    may still say that it is taken back: that is the safe side, and withdrawing has to be easy.
 
     Raises:
         Rejection: it is not a consent that is there to be withdrawn.
     """
     if consent.status != ACTIVE:
         raise Rejection(Reason.CONSENT_UNUSABLE, "only a consent that was not ended can be ended")
-    return _next(consent, WITHDRAWN, now)
+    gone = _next(consent, WITHDRAWN, now)
+    return replace(
+        gone, withdrawn_by=by, withdrawn_at=None if said_at is None else min(said_at, now)
+    )
 
 
 def superseded(consent: Consent, by: Consent, now: datetime) -> Consent:
@@ -154,9 +168,12 @@ def lineage(consent_id: str, held: Collection[Consent]) -> frozenset[str]:
 def consent_entry(consent: Consent, *, peer: str) -> dict[str, object]:
     """Return the ledger entry of one version: codes, ids and instants, and nobody's name.
 
-    What was said of competence stays out: it is about a child's maturity.
+    What was said of competence stays out: it is about a child's maturity; and so does what
+    helped the person to understand.
     """
+    said = _if_there(consent)
     return {
+        **said,
         "v": VERSION,
         "kind": "consent",
         "consent": consent.consent_id,
@@ -178,3 +195,15 @@ def consent_entry(consent: Consent, *, peer: str) -> dict[str, object]:
         "supersedes": consent.supersedes,
         "at": millis(consent.recorded_at),
     }
+
+
+def _if_there(consent: Consent) -> dict[str, object]:
+    """Return what not every record says."""
+    said: dict[str, object] = {}
+    if consent.categories:
+        said["categories"] = sorted(consent.categories)
+    if consent.withdrawn_by is not None:
+        said["withdrawn_by"] = consent.withdrawn_by
+    if consent.withdrawn_at is not None:
+        said["withdrawn_at"] = millis(consent.withdrawn_at)
+    return said

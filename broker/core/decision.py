@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from broker.core import remedy
-from broker.core.consent import Consent, Disclosure, consent_refusal, relied_on
+from broker.core.consent import WHOLE, Consent, Disclosure, Reach, consent_reach, relied_on
 from broker.core.facts import (
     GIVEN,
     Categories,
@@ -137,10 +137,10 @@ def _judge(clause: Clause, asked: _Asked) -> tuple[int, Decision]:
     # step 10, ISP-10.1: permitted, on the authority of this clause and this gateway.
     permitted = clause.permitted[gateway.gateway_id]
     warnings, consents = _warnings(clause, asked), _relied_on(clause, asked)
-    override = _overridden(clause, asked)
+    override, reach = _overridden(clause, asked), _reach(clause, asked)
     if override is not None:
         warnings = (*warnings, remedy.OVERRIDDEN)
-    if warnings or consents or asked.facts.shielded:
+    if warnings or consents or asked.facts.shielded or not reach.whole:
         permitted = replace(
             permitted,
             warnings=warnings,
@@ -148,6 +148,7 @@ def _judge(clause: Clause, asked: _Asked) -> tuple[int, Decision]:
             strip_location=asked.facts.shielded,
             consents=consents,
             override=override,
+            reach=reach,
         )
     return passed + len(_AFTER_GATEWAY) + 1, permitted
 
@@ -321,7 +322,7 @@ def _explicit_consent(clause: Clause, asked: _Asked, model: str) -> Refused | No
     facts = asked.facts
     # step 6, ISP-6.3: consent is active, in scope, and names the recipient.
     reason = _consent_answer(clause, asked)
-    if reason is None:
+    if isinstance(reason, Reach):
         return None
     # step 6, ISP-6.4: a sensitive service answers without consent only to prevent harm. Of a
     # message permitted before, it is not known which of the two it was.
@@ -335,12 +336,26 @@ def _explicit_consent(clause: Clause, asked: _Asked, model: str) -> Refused | No
     return _refused(reason, 6, remedy.consent(reason, model, clause.consent_kind), clause)
 
 
-def _consent_answer(clause: Clause, asked: _Asked) -> Reason | None:
-    """Return why no consent carries the disclosure; of a past decision, what was found then."""
-    if asked.facts.consent_answers is not None:
-        answer = asked.facts.consent_answers[clause.consent_kind]
-        return None if answer == GIVEN else Reason(answer)
-    return consent_refusal(asked.consents, _disclosure(clause, asked), asked.now)
+def _consent_answer(clause: Clause, asked: _Asked) -> Reach | Reason:
+    """Return how far consent carries the disclosure; of a past decision, what was found then."""
+    facts, kind = asked.facts, clause.consent_kind
+    if facts.consent_answers is None:
+        return consent_reach(asked.consents, _disclosure(clause, asked), asked.now)
+    answer = facts.consent_answers[kind]
+    return (facts.consent_reach or {}).get(kind, WHOLE) if answer == GIVEN else Reason(answer)
+
+
+def _reach(clause: Clause, asked: _Asked) -> Reach:
+    """Return how much of the message may be told, where that rests on consent."""
+    model = _model(clause, asked.facts)
+    if model not in EXPLICIT_MODELS:
+        return WHOLE
+    answer = _consent_answer(clause, asked)
+    # step 6, ISP-6.7: consent to some categories of data lets these pass. What opens the door
+    # without consent (a ground of harm, a decision to share without it) opens it for the rest.
+    if isinstance(answer, Reason) or _carried(asked):
+        return WHOLE
+    return WHOLE if model == "EXPLICIT_OR_HARM" and asked.facts.harm else answer
 
 
 def _disclosure(clause: Clause, asked: _Asked) -> Disclosure:
@@ -364,10 +379,11 @@ def _carried(asked: _Asked) -> bool:
 
 def _overridden(clause: Clause, asked: _Asked) -> str | None:
     """Return the decision by which the message passes; None: it passes without one."""
-    if asked.override is None:
+    if asked.override is None or not _carried(asked):
         return None
     without = replace(asked, override=None)
-    return None if _consent(clause, without) is None else asked.override.override_id
+    enough = _consent(clause, without) is None and _reach(clause, without).whole
+    return None if enough else asked.override.override_id
 
 
 def _relied_on(clause: Clause, asked: _Asked) -> tuple[str, ...]:
@@ -434,6 +450,8 @@ def _warnings(clause: Clause, asked: _Asked) -> tuple[str, ...]:
     model = _model(clause, asked.facts)
     if model == "INFORMED_ONLY":  # step 6, ISP-6.2
         warnings.append(remedy.INFORMED)
+    if not _reach(clause, asked).whole:  # step 6, ISP-6.7
+        warnings.append(remedy.PARTLY)
     if model == "EXPLICIT_OR_HARM" and asked.facts.harm:  # step 6, ISP-6.4
         warnings.append(remedy.HARM)
     if _identifier_lacking(asked):  # step 7, ISP-7.2: before commencement, a warning

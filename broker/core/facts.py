@@ -6,6 +6,7 @@ from typing import Protocol
 
 from lxml import etree
 
+from broker.core.consent import Reach
 from broker.core.identity import AgencyId
 from broker.core.message import Practitioner, ValidMessage
 
@@ -59,6 +60,7 @@ class DecisionFacts:
     categories: frozenset[str] | None = None
     paths: frozenset[str] | None = None
     consent_answers: Mapping[str, str] | None = None  # by kind: GIVEN, or the reason why not
+    consent_reach: Mapping[str, Reach] | None = None  # by kind, where it was given for a part
     settled: bool = False
 
 

@@ -69,6 +69,7 @@ def _plan_of(message: ValidMessage, permitted: Permitted, schemas: Categories) -
         permitted.version,
         permitted.clause,
         permitted.strip_location,
+        permitted.reach,
         header.message_type,
         header.schema_version,
     )
@@ -76,7 +77,12 @@ def _plan_of(message: ValidMessage, permitted: Permitted, schemas: Categories) -
     if made is not None and made[0] is permitted.fields and made[1] is schemas:
         return made[2]
     categories = schemas.categories(header.message_type, header.schema_version)
-    plan = make_plan(permitted.fields, categories, strip_location=permitted.strip_location)
+    plan = make_plan(
+        permitted.fields,
+        categories,
+        strip_location=permitted.strip_location,
+        reach=permitted.reach,
+    )
     if len(_plans) >= PLANS_MAX:
         _plans.clear()
     _plans[key] = (permitted.fields, schemas, plan)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from broker.core.consent import WHOLE, Reach
 from broker.core.identity import AgencyId
 from broker.core.reasons import Reason
 
@@ -37,6 +38,7 @@ class Permitted:
     warnings: tuple[str, ...] = ()
     consents: tuple[str, ...] = ()
     override: str | None = None
+    reach: Reach = WHOLE  # how much of it the person's consent lets be told
 
 
 @dataclass(frozen=True, slots=True)

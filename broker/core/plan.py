@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from lxml import etree
 
+from broker.core.consent import WHOLE, Reach
 from broker.core.facts import local_name
 from broker.core.outcome import FieldRule
 from broker.core.sharing import CATEGORY
@@ -74,9 +75,13 @@ _UNKNOWN = Node(Action.REMOVED, said=True, gone=True, whole=False, hides=False, 
 
 
 def make_plan(
-    rules: tuple[FieldRule, ...], categories: Mapping[str, str], *, strip_location: bool = False
+    rules: tuple[FieldRule, ...],
+    categories: Mapping[str, str],
+    *,
+    strip_location: bool = False,
+    reach: Reach = WHOLE,
 ) -> Node:
-    """Return what ``rules`` do to a payload.
+    """Return what ``rules`` do to a payload, of which consent lets ``reach`` be told.
 
     ``categories`` gives the data category of every element a payload of this type can hold, by
     its path below the root.
@@ -84,6 +89,9 @@ def make_plan(
     forbidden = {rule.target for rule in rules if rule.include == "FORBIDDEN"}
     if strip_location:  # step 8, ISP-8.1
         forbidden |= {f"{CATEGORY}{name}" for name in LOCATING}
+    # step 6, ISP-6.7: what the person declined goes with everything in it. What they did not
+    # speak of goes by itself: inside it there may be something that they agreed to.
+    forbidden |= {f"{CATEGORY}{name}" for name in reach.never}
     allowed = {
         rule.target: _OF_TRANSFORM[rule.transform] for rule in rules if rule.include != "FORBIDDEN"
     }
@@ -92,7 +100,7 @@ def make_plan(
         below.setdefault(path, [])
     for path in categories:
         below[path.rpartition("/")[0]].append(path)
-    return _Planner(forbidden, allowed, categories, below).root()
+    return _Planner(forbidden, allowed, categories, below, reach).root()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +109,7 @@ class _Planner:
     allowed: Mapping[str, Action]
     categories: Mapping[str, str]
     below: Mapping[str, list[str]]
+    reach: Reach
 
     def root(self) -> Node:
         """Return the plan of the payload element, which always stays."""
@@ -123,6 +132,8 @@ class _Planner:
             )
         by_path = _strictest(around, self.allowed.get(path))
         action = _strictest(by_path, self.allowed.get(by_category)) or Action.REMOVED
+        if not self.reach.covers(category):
+            action = Action.REMOVED
         children = self._children(path, by_path)
         gone = action is Action.REMOVED and all(child.gone for child in children.values())
         return Node(

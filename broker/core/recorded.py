@@ -16,13 +16,14 @@ from typing import Any
 import orjson
 from lxml import etree
 
-from broker.core.consent import GROUNDS, Consent, Disclosure, consent_refusal
+from broker.core.consent import GROUNDS, Consent, Disclosure, Reach, consent_reach
 from broker.core.errors import Rejection
 from broker.core.facts import GIVEN, Categories, DecisionFacts, facts_of, local_name
 from broker.core.handover import follows_answer
 from broker.core.identity import AgencyId
 from broker.core.instant import from_millis, millis
 from broker.core.message import Practitioner, ValidMessage
+from broker.core.reasons import Reason
 
 VERSION = 3  # one more whenever a decision asks for another fact: see the tests
 STATED = "STATED"  # for what is asked of a decision only whether it is there
@@ -91,8 +92,11 @@ class Records:
             common["by"] = [person.role, person.clearance, person.authentication]
 
         def made(recipient: AgencyId, consents: Collection[Consent] | None) -> str:
-            answers = None if consents is None else _answers(facts, recipient, consents, now)
-            said = {**common, "consent": answers}
+            found = None if consents is None else _answers(facts, recipient, consents, now)
+            said = {**common, "consent": None if found is None else _codes(found)}
+            parts = {} if found is None else _parts(found)
+            if parts:
+                said["parts"] = parts
             if follows and recipient not in taken:
                 said["is"] = [*common["is"], "untaken"]
             return orjson.dumps(said).decode()
@@ -122,6 +126,7 @@ class Records:
             categories=shape.categories,
             paths=shape.paths,
             consent_answers=read["consent"],
+            consent_reach=_reaches(read.get("parts", {})),
             **stated,
         )
         return Past(facts, from_millis(read["at"]))
@@ -157,14 +162,37 @@ class Records:
 
 def _answers(
     facts: DecisionFacts, recipient: AgencyId, consents: Collection[Consent], now: datetime
-) -> dict[str, str]:
+) -> dict[str, Reach | Reason]:
     """Return the answer for each kind of consent: another clause may rest on the other."""
-    answers = {}
-    for kind in GROUNDS:
-        disclosure = Disclosure(kind, facts.purpose, facts.message_type, recipient)
-        refusal = consent_refusal(consents, disclosure, now)
-        answers[kind] = GIVEN if refusal is None else refusal.value
-    return answers
+    return {
+        kind: consent_reach(
+            consents, Disclosure(kind, facts.purpose, facts.message_type, recipient), now
+        )
+        for kind in GROUNDS
+    }
+
+
+def _codes(answers: Mapping[str, Reach | Reason]) -> dict[str, str]:
+    return {
+        kind: answer.value if isinstance(answer, Reason) else GIVEN
+        for kind, answer in answers.items()
+    }
+
+
+def _parts(answers: Mapping[str, Reach | Reason]) -> dict[str, tuple[list[str] | None, list[str]]]:
+    """Return, for each kind that was given for a part, what was agreed to and what declined."""
+    return {
+        kind: (None if answer.only is None else sorted(answer.only), sorted(answer.never))
+        for kind, answer in answers.items()
+        if isinstance(answer, Reach) and not answer.whole
+    }
+
+
+def _reaches(parts: Mapping[str, tuple[list[str] | None, list[str]]]) -> dict[str, Reach]:
+    return {
+        kind: Reach(None if only is None else frozenset(only), frozenset(never))
+        for kind, (only, never) in parts.items()
+    }
 
 
 def _bits(payload: etree._Element, layout: _Layout) -> str:

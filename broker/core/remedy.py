@@ -37,6 +37,7 @@ IDENTIFIER_SOON = (
 SHIELDED = "speak to the recipient: this message has no meaning without a place, which is shielded"
 INFORMED = "rests on the person having been informed of this use"
 OVERRIDDEN = "passed without consent, by a recorded decision; it is to be reviewed"
+PARTLY = "the person agreed to some of it only, or not to some of it; the rest is withheld"
 HARM = "passed without consent, on the ground of harm; the sensitive service answers for it"
 
 _STANDING = {

@@ -112,7 +112,8 @@ def _fields(
     message: ValidMessage, live: Permitted, draft: Permitted, schemas: Categories, salt: bytes
 ) -> _Fields:
     """Return the paths shown more, those shown less, and whether there are others, unsaid."""
-    if (live.fields, live.strip_location) == (draft.fields, draft.strip_location):
+    sides = ((one.fields, one.strip_location, one.reach) for one in (live, draft))
+    if len(set(sides)) == 1:
         return _SAME
     then, now = (minimise(message, one, schemas, salt).withheld for one in (live, draft))
     unsaid = {item.path for item in (*then, *now) if not item.said}

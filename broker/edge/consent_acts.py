@@ -34,13 +34,18 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class Withdrawing:
-    """A consent to be withdrawn. ``subject``: whom the agency says it is about, if it does."""
+    """A consent to be withdrawn. ``subject``: whom the agency says it is about, if it does.
+
+    ``by`` conveyed that, ``said_at`` is when the person said so.
+    """
 
     consent_id: str
     agency: AgencyId
     at: datetime
     peer: str
     subject: SubjectRef | None = None
+    by: str | None = None
+    said_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +109,7 @@ def _withdraw(conn: Connection, ledger: Ledger, what: Withdrawing, tell: Tell) -
         raise Rejection(Reason.NOT_FOUND)
     if what.subject is not None and old.subject != what.subject:
         raise Rejection(Reason.NOT_FOUND)
-    gone = withdrawn(old, what.at)
+    gone = withdrawn(old, what.at, what.by, what.said_at)
     consent_rows.add(conn, ledger, gone, peer=what.peer)
     return _ended(conn, ledger, old, gone, tell)
 

@@ -99,6 +99,10 @@ def add(conn: Connection, ledger: Ledger, consent: Consent, *, peer: str) -> Non
             expires_at=None if consent.expires_at is None else millis(consent.expires_at),
             supersedes=consent.supersedes,
             ledger_seq=place.sequence,
+            categories=_list(consent.categories) if consent.categories else None,
+            support=consent.support,
+            withdrawn_by=consent.withdrawn_by,
+            withdrawn_at=None if consent.withdrawn_at is None else millis(consent.withdrawn_at),
         )
     )
 
@@ -119,7 +123,8 @@ def _consent(row: object) -> Consent:
     values["subject"] = values.pop("subject_ref")
     for name in ("purposes", "message_types", "recipients"):
         values[name] = frozenset(json.loads(values[name]))
-    for name in ("given_at", "recorded_at", "review_at", "expires_at"):
+    values["categories"] = frozenset(json.loads(values["categories"] or "[]"))
+    for name in ("given_at", "recorded_at", "review_at", "expires_at", "withdrawn_at"):
         values[name] = _instant(values[name])
     values["assessment"] = _assessment(values["assessment"])
     return Consent(**values)

@@ -6,6 +6,7 @@ an agency's own does not exist for it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
@@ -17,6 +18,7 @@ from broker.core.consent_messages import (
     DISCLOSURE_DECISION,
     consent_id_of,
     statement_of,
+    withdrawal_of,
 )
 from broker.core.consent_record import Statement, recorded
 from broker.core.errors import Rejection
@@ -77,13 +79,24 @@ class ConsentService:
         )
         return await self._keep(Recording(consent, peer))
 
-    async def withdraw(self, agency: AgencyId, consent_id: str, peer: str) -> View:
+    async def withdraw(
+        self,
+        agency: AgencyId,
+        consent_id: str,
+        peer: str,
+        *,
+        by: str | None = None,
+        said_at: datetime | None = None,
+    ) -> View:
         """Record that a person withdrew a consent; stop what waits, tell who received.
+
+        ``by`` conveyed that, ``said_at`` is when the person said so, if that is known.
 
         Raises:
             Rejection: ``agency`` recorded no such consent, or it has ended already.
         """
-        return await self._keep(Withdrawing(consent_id, agency, self.clock.now(), peer))
+        at = self.clock.now()
+        return await self._keep(Withdrawing(consent_id, agency, at, peer, by=by, said_at=said_at))
 
     async def _keep(self, what: Recording | Withdrawing) -> View:
         kept = await self.store.write(
@@ -140,8 +153,8 @@ class ConsentService:
             )
             return ConsentTask(self, Recording(consent, peer))
         wanted = consent_id_of(payload)
-        at = self.clock.now()
-        return ConsentTask(self, Withdrawing(wanted, header.sender, at, peer, subject))
+        at, said = self.clock.now(), withdrawal_of(payload)
+        return ConsentTask(self, Withdrawing(wanted, header.sender, at, peer, subject, *said))
 
     def overridden(self, conn: Connection, ledger: Ledger, submission: Submission) -> None:
         """Record what passed by a decision to share without consent, and tell of it."""
@@ -224,6 +237,8 @@ def view(consent: Consent) -> dict[str, Any]:
         "status": consent.status,
         "given_by": consent.given_by,
         "capacity": consent.capacity,
+        "support": consent.support,
+        "categories": sorted(consent.categories),
         "purposes": sorted(consent.purposes),
         "message_types": sorted(consent.message_types),
         "recipients": sorted(consent.recipients),
@@ -235,4 +250,6 @@ def view(consent: Consent) -> dict[str, Any]:
         "recorded_by": consent.recorded_by,
         "recorded_at": rfc3339(consent.recorded_at),
         "supersedes": consent.supersedes,
+        "withdrawn_by": consent.withdrawn_by,
+        "withdrawn_at": None if consent.withdrawn_at is None else rfc3339(consent.withdrawn_at),
     }

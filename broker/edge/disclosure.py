@@ -211,9 +211,13 @@ def _keep(held: Held, conn: Connection, _ledger: Ledger) -> None:
 
 
 def _as_accepted(held: Held, register: Register, decision: Permitted) -> bool:
-    """Return whether the very clause of the acceptance permits, in the very same register."""
+    """Return whether the very clause of the acceptance permits, in the very same register.
+
+    Where consent reaches only a part, it may have reached further then.
+    """
     return (
-        register.digest == held.register_digest
+        decision.reach.whole
+        and register.digest == held.register_digest
         and decision.protocol == held.protocol
         and decision.version == held.protocol_version
         and decision.clause == held.clause

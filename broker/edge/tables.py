@@ -198,6 +198,10 @@ consent = Table(
     Column("expires_at", BigInteger),
     Column("supersedes", String(36)),
     Column("ledger_seq", BigInteger, nullable=False),
+    Column("categories", Text),  # JSON list of codes; null: all
+    Column("support", String(64)),
+    Column("withdrawn_by", String(16)),
+    Column("withdrawn_at", BigInteger),
     Index("consent_subject", "subject_ref"),
     Index("consent_agency", "recorded_by", "id"),
 )

@@ -66,7 +66,8 @@ async def add(store: Store, *given: Consent) -> None:
 
 async def test_what_was_recorded_comes_back_as_it_was(store: Store) -> None:
     plain = consent(assessment=None, expires_at=None, document=None, capacity="ADULT")
-    given = sorted([consent(), plain], key=lambda one: one.consent_id)
+    part = consent(categories=frozenset({"health", "education"}), support="INTERPRETER")
+    given = sorted([consent(), plain, part], key=lambda one: one.consent_id)
 
     await add(store, *given)
 
@@ -83,7 +84,7 @@ async def test_about_another_or_about_nobody_there_is_nothing(store: Store) -> N
 
 async def test_a_change_is_a_further_version_and_the_first_stays(store: Store) -> None:
     given = consent()
-    gone = withdrawn(given, NOW + timedelta(hours=1))
+    gone = withdrawn(given, NOW + timedelta(hours=1), "PR_HOLDER", NOW)
 
     await add(store, given, gone)
 

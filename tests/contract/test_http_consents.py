@@ -102,6 +102,81 @@ async def _lying(broker: Running, agency: Any, kind: str) -> list[dict[str, Any]
     return [one for one in listed if one["message_type"] == kind]
 
 
+async def disclosed(broker: Running, answer: httpx2.Response) -> etree._Element:
+    """Return the newest referral as the council gets it."""
+    assert answer.status_code == 202, answer.text
+    lying = await mailbox(broker, COUNCIL, "Referral", 1)
+    path = f"/mailbox/{COUNCIL}/{lying[-1]['delivery_id']}"
+    return etree.fromstring((await broker.get(COUNCIL, path)).content)
+
+
+def shows(envelope: etree._Element) -> set[str]:
+    """Return which categories of a referral are there, by an element of each."""
+    of = {"Subject": "identity", "School": "education", "HomeAddress": "address", "Reason": "worry"}
+    (payload,) = next(envelope.iter("{*}Payload"))
+    return {of[name] for name in of if next(payload.iter(f"{{*}}{name}"), None) is not None}
+
+
+WHAT_THERE_IS = {"identity", "education", "address", "worry"}
+
+
+async def test_a_consent_to_some_categories_lets_these_pass_and_no_byte_of_the_others(
+    broker: Running,
+) -> None:
+    sent = referral()
+    assert shows(etree.fromstring(sent)) == WHAT_THERE_IS
+    street = next(etree.fromstring(sent).iter("{*}PostCode")).text or ""
+    await recorded(broker, categories=["education"])
+
+    answer = await broker.post(SCHOOL, sent, accept="application/json")
+    got = await disclosed(broker, answer)
+
+    assert shows(got) == {"identity", "education"}
+    assert street.encode() not in etree.tostring(got)
+    assert any("agreed to some" in one for one in answer.json()["receipt"]["warnings"])
+    assert "Reason" in str(answer.json()["receipt"]["outcomes"][0]["withheld"])
+
+
+async def test_a_no_to_a_category_is_heard_beside_a_yes_to_all(broker: Running) -> None:
+    await recorded(broker)
+    await recorded(broker, agency=POLICE, status="REFUSED", categories=["address"])
+
+    got = await disclosed(broker, await broker.post(SCHOOL, referral()))
+
+    assert shows(got) == WHAT_THERE_IS - {"address"}
+    conflict = (await broker.get(BROKER, "/operator/consents/conflicts")).json()["conflicts"]
+    assert [one["contradicted_by"]["categories"] for one in conflict] == [["address"]]
+
+
+async def test_a_message_that_waits_is_reduced_to_what_the_person_still_agrees_to(
+    broker: Running,
+) -> None:
+    first = await recorded(broker)
+    answer = await broker.post(SCHOOL, referral())
+    await mailbox(broker, COUNCIL, "Referral", 1)
+
+    await recorded(broker, categories=["education"], supersedes=first)
+
+    assert shows(await disclosed(broker, answer)) == {"identity", "education"}
+
+
+async def test_who_took_it_back_when_and_with_whose_help_it_was_given_is_kept(
+    broker: Running,
+) -> None:
+    consent_id = await recorded(broker, support="BSL_INTERPRETER")
+    body = {
+        "agency": SCHOOL,
+        "withdrawn_by": "PR_HOLDER",
+        "withdrawn_at": (NOW - timedelta(minutes=5)).isoformat(),
+    }
+
+    await post(broker, SCHOOL, f"/consents/{consent_id}/withdrawal", body)
+    shown = (await broker.get(SCHOOL, f"/consents/{consent_id}")).json()
+
+    assert (shown["support"], shown["withdrawn_by"]) == ("BSL_INTERPRETER", "PR_HOLDER")
+    assert shown["withdrawn_at"] < shown["recorded_at"]
+
+
 async def test_a_referral_passes_from_the_consent_until_its_withdrawal(broker: Running) -> None:
     assert await code_of(broker) == "policy.no_consent"
 
@@ -234,6 +309,9 @@ async def test_no_answer_tells_whether_others_have_a_record_of_a_person(broker: 
         ({"kind": "BLANKET"}, 400),
         ({"given_at": "2026-01-01T00:00:00"}, 400),
         ({"supersedes": new_id()}, 422),
+        ({"categories": ["secrets"]}, 422),
+        ({"categories": ["Health!"]}, 400),
+        ({"support": "Ms Example, neighbour"}, 400),
     ],
 )
 async def test_what_nobody_could_rely_on_is_refused_without_a_value(

@@ -77,6 +77,7 @@ class Verdict:
     gateway: str | None = None
     strip_location: bool = False
     warnings: tuple[str, ...] = ()
+    untold: frozenset[str] = frozenset()  # categories of data items that consent does not reach
 
 
 @dataclass
@@ -123,7 +124,7 @@ class Oracle:
             self._examine(one, said, consents, now)
         good = [one for one in candidates if not one.failures]
         if good:
-            return self._permit(good[0], said, now)
+            return self._permit(good[0], said, consents, now)
         if candidates:
             far = max(one.came for one in candidates)
             one = next(one for one in candidates if one.came == far)
@@ -385,7 +386,34 @@ class Oracle:
 
     # -- step 10 ---------------------------------------------------------------------------
 
-    def _permit(self, one: _Candidate, said: Said, now: datetime) -> Verdict:
+    def _untold(
+        self, flow: Table, said: Said, consents: Sequence[Any], now: datetime
+    ) -> frozenset[str]:
+        """The categories that the person's words leave out, where the sharing rests on them."""
+        model, kind = self._model(flow, said), flow.get("consent_kind", "GDPR_BASIS")
+        if model not in ("EXPLICIT_REQUIRED", "EXPLICIT_OR_HARM"):
+            return frozenset()
+        if model == "EXPLICIT_OR_HARM" and harm(said):
+            return frozenset()
+        if consent_trouble(said, consents, now, kind) is not None:
+            return frozenset()
+        about = speaking(said, consents)
+        yes = [one for one in about if good(one, now, kind)]
+        no = [one for one in about if one.status in ("REFUSED", "WITHDRAWN")]
+        filing = ("administrative", "identity", "practitioner")
+        return frozenset(
+            category
+            for category in self.categories.values()
+            if any(category in one.categories for one in no)
+            or not any(
+                not one.categories or category in one.categories or category in filing
+                for one in yes
+            )
+        )
+
+    def _permit(
+        self, one: _Candidate, said: Said, consents: Sequence[Any], now: datetime
+    ) -> Verdict:
         warnings = [
             "overdue"
             for protocol in self._chain(one.protocol)
@@ -394,6 +422,8 @@ class Oracle:
         model = self._model(one.flow, said)
         if model == "INFORMED_ONLY":
             warnings.append("informed")
+        if limited(one.flow, model, said, consents, now):
+            warnings.append("partly")
         if model == "EXPLICIT_OR_HARM" and harm(said):
             warnings.append("harm")
         if self._identifier_lacks(said):
@@ -405,6 +435,7 @@ class Oracle:
             gateway=one.gateway,
             strip_location=said.shielded,
             warnings=tuple(warnings),
+            untold=self._untold(one.flow, said, consents, now),
         )
 
 
@@ -428,23 +459,20 @@ def harm(said: Said) -> bool:
     return whole or each
 
 
-def consent_trouble(
-    said: Said, consents: Sequence[Any], now: datetime, kind: str = "GDPR_BASIS"
-) -> str | None:
-    """Why the consents on record do not carry a disclosure that rests on ``kind`` of consent."""
+def good(one: Any, now: datetime, kind: str) -> bool:
+    """Whether this is a yes of this kind that counts at this moment."""
+    begun = one.given_at <= now
+    ended = one.expires_at is not None and one.expires_at <= now
+    explicit = one.form in ("EXPLICIT_WRITTEN", "EXPLICIT_VERBAL", "EXPLICIT_ELECTRONIC")
+    asked_again = one.review_at <= now
+    if one.status != "ACTIVE" or one.kind != kind or not explicit or asked_again:
+        return False
+    return begun and not ended and rightly_given(one)
 
-    def good(one: Any) -> bool:
-        begun = one.given_at <= now
-        ended = one.expires_at is not None and one.expires_at <= now
-        explicit = one.form in ("EXPLICIT_WRITTEN", "EXPLICIT_VERBAL", "EXPLICIT_ELECTRONIC")
-        asked_again = one.review_at <= now
-        if one.status != "ACTIVE" or one.kind != kind or not explicit or asked_again:
-            return False
-        return begun and not ended and rightly_given(one)
 
-    # Agreement to a service, or to a record being kept, says nothing of sharing, either way.
-    consents = [one for one in consents if one.kind not in ("SERVICE_AGREEMENT", "RETAIN_18_25")]
-    about = [
+def speaking(said: Said, consents: Sequence[Any]) -> list[Any]:
+    """The records that speak of sharing just this."""
+    return [
         one
         for one in consents
         if one.kind in ("GDPR_BASIS", "CONFIDENTIALITY")  # of the others, a no says nothing of this
@@ -452,13 +480,43 @@ def consent_trouble(
         and said.type in one.message_types
         and said.recipient in one.recipients
     ]
-    if any(one.status == "WITHDRAWN" for one in about):
-        return "CONSENT_WITHDRAWN"
-    if any(one.status == "REFUSED" for one in about):
-        return "CONSENT_REFUSED"
-    if any(good(one) for one in about):
+
+
+def consent_trouble(
+    said: Said, consents: Sequence[Any], now: datetime, kind: str = "GDPR_BASIS"
+) -> str | None:
+    """Why the consents on record do not carry a disclosure that rests on ``kind`` of consent."""
+    about = speaking(said, consents)
+    noes = [one for one in about if one.status in ("REFUSED", "WITHDRAWN")]
+    yes = [one for one in about if good(one, now, kind)]
+    declined = {category for one in noes for category in one.categories}
+    agreed = {category for one in yes for category in one.categories}
+    some = any(not one.categories for one in yes) or bool(agreed - declined)
+    # A no to all of it always counts; a no to a part only where nothing else is left.
+    counting = [one for one in noes if not (one.categories and some)]
+    for status in ("WITHDRAWN", "REFUSED"):
+        if any(one.status == status and not one.categories for one in counting):
+            return f"CONSENT_{status}"
+    for status in ("WITHDRAWN", "REFUSED"):
+        if any(one.status == status for one in counting):
+            return f"CONSENT_{status}"
+    if some:
         return None
-    return "CONSENT_SCOPE" if any(good(one) for one in consents) else "NO_CONSENT"
+    # Agreement to a service, or to a record being kept, says nothing of sharing, either way.
+    return "CONSENT_SCOPE" if any(good(one, now, kind) for one in consents) else "NO_CONSENT"
+
+
+def limited(flow: Table, model: str, said: Said, consents: Sequence[Any], now: datetime) -> bool:
+    """Whether it passes on consent that leaves something out, be it in the message or not."""
+    kind = flow.get("consent_kind", "GDPR_BASIS")
+    if model == "EXPLICIT_OR_HARM" and harm(said):
+        return False
+    if not model.startswith("EXPLICIT") or consent_trouble(said, consents, now, kind) is not None:
+        return False
+    about = speaking(said, consents)
+    every = any(good(one, now, kind) and not one.categories for one in about)
+    noes = [one for one in about if one.status in ("REFUSED", "WITHDRAWN")]
+    return not every or any(one.categories for one in noes)
 
 
 def rightly_given(consent: Any) -> bool:

@@ -382,6 +382,9 @@ def _consents(chance: Chance, said: Said, now: datetime) -> tuple[Consent, ...]:
             review_at=_mostly(chance, now + timedelta(days=30), instant()),
             given_by=_mostly(chance, given_by, *GIVERS),
             capacity=capacity,
+            categories=frozenset(
+                () if chance.random() < 0.6 else _some(chance, tuple(ELEMENTS.values()))
+            ),
             assessment=_mostly(chance, _assessment(chance, early), None),
         )
 

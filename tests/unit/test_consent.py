@@ -2,10 +2,22 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from broker.core.consent import GROUNDS, Consent, Disclosure, conflicts, consent_refusal, relied_on
+from broker.core.consent import (
+    ALWAYS,
+    GROUNDS,
+    WHOLE,
+    Consent,
+    Disclosure,
+    Reach,
+    conflicts,
+    consent_reach,
+    consent_refusal,
+    relied_on,
+)
 from broker.core.identity import AgencyId, SubjectRef
 from broker.core.reasons import Reason
 from tests.unit.policy_world import CAMHS, CONSENT, CSC, NOW
@@ -139,3 +151,81 @@ def test_a_yes_and_a_no_to_the_same_disclosure_conflict(status: str) -> None:
 def test_what_speaks_of_something_else_does_not_conflict(other: Consent) -> None:
     assert not list(conflicts([CONSENT, other]))
     assert not list(conflicts([NO, replace(NO, consent_id="c-8")]))
+
+
+# -- consent to some categories of data --------------------------------------------------------
+
+
+def part(*categories: str, **changed: Any) -> Consent:
+    return replace(CONSENT, categories=frozenset(categories), **changed)
+
+
+def reach(*held: Consent) -> Reach | Reason:
+    return consent_reach(held, DISCLOSURE, NOW)
+
+
+def test_a_consent_that_names_no_category_reaches_everything() -> None:
+    assert reach(CONSENT) == WHOLE
+    assert reach(CONSENT, part("education", consent_id="c-2")) == WHOLE
+    assert WHOLE.covers("health")
+
+
+def test_a_consent_reaches_the_categories_that_it_names_and_how_to_file_it() -> None:
+    found = reach(part("education"), part("family", consent_id="c-2"))
+
+    assert found == Reach(frozenset({"education", "family"}))
+    assert isinstance(found, Reach)
+    assert {one for one in (*ALWAYS, "education", "family", "health") if found.covers(one)} == {
+        *ALWAYS,
+        "education",
+        "family",
+    }
+    assert not found.whole
+
+
+@pytest.mark.parametrize("status", ["REFUSED", "WITHDRAWN"])
+def test_a_no_to_a_category_outweighs_a_yes_for_that_category(status: str) -> None:
+    no = part("health", "identity", consent_id="c-9", status=status, recorded_by=CAMHS)
+    found = reach(CONSENT, no)
+
+    assert isinstance(found, Reach)
+    assert not found.whole
+    assert [found.covers(one) for one in ("health", "identity", "education")] == [
+        False,
+        False,
+        True,
+    ]
+    assert reach(part("health", "education"), no) == Reach(
+        frozenset({"health", "education"}), frozenset({"health", "identity"})
+    )
+
+
+@pytest.mark.parametrize("status", ["REFUSED", "WITHDRAWN"])
+def test_where_nothing_is_left_of_a_yes_it_is_a_no(status: str) -> None:
+    no = part("health", "education", consent_id="c-9", status=status)
+    reason = Reason(f"policy.consent_{status.lower()}")
+
+    assert reach(part("health"), no) is reason
+    assert reach(no) is reason
+    assert reach(part("health"), replace(no, categories=frozenset())) is reason
+
+
+def test_a_no_to_a_part_elsewhere_says_nothing_here() -> None:
+    assert reach(CONSENT, part("health", status="REFUSED", purposes=frozenset({"CP"}))) == WHOLE
+    assert reach(part("health", status="REFUSED", kind="SERVICE_AGREEMENT")) is Reason.NO_CONSENT
+
+
+def test_a_part_of_doubtful_status_is_a_doubt_about_all() -> None:
+    assert reach(CONSENT, part("health", status="PERHAPS")) is Reason.NO_CONSENT
+
+
+def test_records_of_different_categories_do_not_contradict() -> None:
+    health, education = part("health"), part("education", status="REFUSED", consent_id="c-9")
+
+    assert list(conflicts([health, education])) == []
+    for yes, no in (
+        (health, part("health", "family", status="REFUSED")),
+        (CONSENT, education),
+        (health, replace(CONSENT, status="WITHDRAWN")),
+    ):
+        assert list(conflicts([yes, no])) == [(yes, no)]

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from lxml import etree
 
 from broker.core.capacity import FACTORS, Assessment
-from broker.core.consent_messages import consent_id_of, statement_of
+from broker.core.consent_messages import consent_id_of, statement_of, withdrawal_of
 from broker.core.samples import sample_payload
 
 
@@ -51,3 +51,10 @@ def test_what_may_be_left_out_is_read_where_it_is_said() -> None:
 def test_both_messages_name_the_record() -> None:
     for kind in ("ConsentRecorded", "ConsentWithdrawn"):
         assert consent_id_of(payload(kind)).startswith("0190c0de-0000-7000-8000-")
+
+
+def test_a_withdrawal_says_who_conveyed_it_and_when_it_was_said() -> None:
+    by, at = withdrawal_of(payload("ConsentWithdrawn"))
+
+    assert by == "SUBJECT"
+    assert at.tzinfo is not None

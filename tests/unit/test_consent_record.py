@@ -70,6 +70,7 @@ def test_a_record_holds_what_was_said_and_who_recorded_it() -> None:
         {"given_at": NOW + timedelta(microseconds=1)},
         {"review_at": GIVEN},
         {"expires_at": GIVEN},
+        {"categories": frozenset({"education", "secrets"})},
         {"form": "IMPLIED"},
         {"form": "IMPLIED", "kind": "CONFIDENTIALITY"},
         {"given_by": "CARER_NO_PR"},
@@ -105,6 +106,26 @@ def test_withdrawing_is_a_further_version_and_happens_once() -> None:
     assert gone == replace(CONSENT, status="WITHDRAWN", version=2, recorded_at=NOW)
     with pytest.raises(Rejection):
         withdrawn(gone, NOW)
+
+
+def test_it_is_kept_who_took_it_back_and_when_that_was_said() -> None:
+    told = withdrawn(CONSENT, NOW, "PR_HOLDER", GIVEN)
+    ahead = withdrawn(CONSENT, NOW, "SUBJECT", LATER)
+
+    assert (told.withdrawn_by, told.withdrawn_at) == ("PR_HOLDER", GIVEN)
+    assert (ahead.withdrawn_by, ahead.withdrawn_at) == ("SUBJECT", NOW)
+    entry = consent_entry(told, peer="p")
+    assert (entry["withdrawn_by"], entry["withdrawn_at"]) == ("PR_HOLDER", millis(GIVEN))
+    assert "withdrawn_by" not in consent_entry(withdrawn(CONSENT, NOW), peer="p")
+
+
+def test_the_ledger_says_of_which_categories_and_not_with_whose_help() -> None:
+    part = replace(CONSENT, categories=frozenset({"health", "education"}), support="INTERPRETER")
+    entry = consent_entry(part, peer="p")
+
+    assert entry["categories"] == ["education", "health"]
+    assert "INTERPRETER" not in str(entry)
+    assert "categories" not in consent_entry(CONSENT, peer="p")
 
 
 def test_a_record_takes_the_place_of_one_of_the_same_agency_and_person() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from broker.core import minimise as minimising
+from broker.core.consent import WHOLE, Reach
 from broker.core.identity import AgencyId, MessageId
 from broker.core.message import Address, Header, ValidMessage, VerifiedMessage
 from broker.core.minimise import UNTOUCHED, Minimised, minimise
@@ -73,9 +74,15 @@ EVERYTHING = rules(*(f"category:{name}" for name in sorted(set(CATEGORIES.values
 
 
 def reduced(
-    fields: tuple[FieldRule, ...], payload: str = PAYLOAD, *, strip_location: bool = False
+    fields: tuple[FieldRule, ...],
+    payload: str = PAYLOAD,
+    *,
+    strip_location: bool = False,
+    reach: Reach = WHOLE,
 ) -> Minimised:
-    permitted = Permitted("checks", 1, "check", "CDA-115", fields, strip_location=strip_location)
+    permitted = Permitted(
+        "checks", 1, "check", "CDA-115", fields, strip_location=strip_location, reach=reach
+    )
     return minimise(message(payload), permitted, World(CATEGORIES), SALT_KEY)
 
 
@@ -177,6 +184,44 @@ def test_of_a_shielded_person_address_and_location_go_whatever_a_clause_allows()
         "Health/SeenAt",
     }
     assert withheld(minimised) == [("Child/Address", "REMOVED")]
+
+
+def test_what_a_person_did_not_agree_to_goes_and_what_is_in_it_by_its_own_category() -> None:
+    found = reduced(EVERYTHING, reach=Reach(frozenset({"location"})))
+
+    assert text_of(found) == {
+        "Ref": "R-1",
+        "Child/Name": "Ada",
+        "Child/BirthDate": "2011-05-06",
+        "Child/Address/UPRN": "77",  # inside an element of another category
+    }
+    assert ("Health", "REMOVED") in withheld(found)
+    for gone in ("Asthma", "Elm St", "NE1 4ST"):
+        assert gone.encode() not in (found.body or b"")
+
+
+def test_what_a_person_declined_goes_with_all_that_is_in_it() -> None:
+    found = reduced(EVERYTHING, reach=Reach(never=frozenset({"address"})))
+
+    assert ("Child/Address", "REMOVED") in withheld(found)
+    assert "Child/Address/UPRN" not in text_of(found)
+    assert text_of(found)["Health/Note"] == "Asthma"
+
+
+def test_consent_opens_nothing_that_the_clause_withholds() -> None:
+    found = reduced(rules("category:administrative"), reach=Reach(frozenset({"health"})))
+
+    assert text_of(found) == {"Ref": "R-1"}
+
+
+def test_a_sensitive_service_that_consent_does_not_reach_is_not_said_to_be_there() -> None:
+    secret = PAYLOAD.replace("</Check>", SECRET)
+    found = reduced(EVERYTHING, secret, reach=Reach(frozenset({"health"})))
+    without = reduced(EVERYTHING, reach=Reach(frozenset({"health"})))
+
+    assert all("Secret" not in str(line) for line in said(found))
+    assert said(found) == said(without)
+    assert b"CAMHS" not in (found.body or b"")
 
 
 def test_an_element_that_no_schema_names_is_dropped() -> None:

@@ -180,6 +180,28 @@ def test_it_answers_no_other_question(facts: dict[str, object], reason: Reason) 
     assert decision.reason is reason
 
 
+def test_it_carries_what_consent_to_a_part_leaves_out_and_only_if_it_carries() -> None:
+    some = replace(CONSENT, categories=frozenset({"education"}))
+    other = replace(OVERRIDE, recipients=frozenset({CAMHS}))
+
+    alone = policy_world.decided(EXPLICIT, consents=(some,))
+    carried = policy_world.decided(EXPLICIT, consents=(some,), override=OVERRIDE)
+    beside = policy_world.decided(EXPLICIT, consents=(some,), override=other)
+    whole = policy_world.decided(EXPLICIT, consents=(CONSENT,), override=OVERRIDE)
+
+    for decision, override, partly in (
+        (alone, None, True),
+        (carried, "o-1", False),
+        (beside, None, True),
+        (whole, None, False),
+    ):
+        assert isinstance(decision, Permitted)
+        assert decision.override == override
+        assert decision.reach.whole is not partly
+        assert (remedy.PARTLY in decision.warnings) is partly
+        assert (remedy.OVERRIDDEN in decision.warnings) is (override is not None)
+
+
 def test_it_is_the_senders_own_and_about_this_person() -> None:
     assert override_for(OVERRIDE, SUBJECT, YOT) is OVERRIDE
     assert override_for(OVERRIDE, SubjectRef("cd34"), YOT) is None

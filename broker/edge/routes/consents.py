@@ -18,6 +18,8 @@ from broker.edge.routes.mailbox import After, Limit
 _STRICT = ConfigDict(frozen=True, extra="forbid")
 Code = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_-]{0,31}$")]
 TypeName = Annotated[str, Field(pattern=r"^[A-Z][A-Za-z]{1,63}$")]
+Category = Annotated[str, Field(pattern=r"^[a-z][a-z-]{0,31}$")]
+Giver = Literal["SUBJECT", "PR_HOLDER", "CARER_NO_PR", "ATTORNEY", "DEPUTY", "NONE"]
 Agency = Annotated[str, Field(pattern=f"^{AGENCY_ID.pattern}$")]
 Reference = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:-]{0,63}$")]
 Uuid = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
@@ -65,7 +67,7 @@ class NewConsent(BaseModel):
     subject: Person
     kind: Literal["GDPR_BASIS", "SERVICE_AGREEMENT", "CONFIDENTIALITY", "RETAIN_18_25"]
     status: Literal["ACTIVE", "REFUSED"] = "ACTIVE"
-    given_by: Literal["SUBJECT", "PR_HOLDER", "CARER_NO_PR", "ATTORNEY", "DEPUTY", "NONE"]
+    given_by: Giver
     capacity: Literal[
         "ADULT", "16_17_PRESUMED", "GILLICK_COMPETENT", "GILLICK_NOT_COMPETENT", "MCA_LACKS"
     ]
@@ -80,6 +82,8 @@ class NewConsent(BaseModel):
     review_at: AwareDatetime
     expires_at: AwareDatetime | None = None
     supersedes: Uuid | None = None
+    categories: Annotated[frozenset[Category], Field(max_length=32)] = frozenset()
+    support: Code | None = None
 
     def statement(self) -> Statement:
         """Return it as the core knows it."""
@@ -102,6 +106,8 @@ class NewConsent(BaseModel):
             else Assessment(given.assessor, given.at, given.factors),
             document=self.document,
             supersedes=self.supersedes,
+            categories=self.categories,
+            support=self.support,
         )
 
 
@@ -111,6 +117,13 @@ class Acting(BaseModel):
     model_config = _STRICT
 
     agency: Agency
+
+
+class Withdrawal(Acting):
+    """Who conveyed that the person withdrew a consent, and when that was said."""
+
+    withdrawn_by: Giver | None = None
+    withdrawn_at: AwareDatetime | None = None
 
 
 class Search(Acting):
@@ -155,9 +168,10 @@ def consent_routes(consents: ConsentService) -> APIRouter:
         return dict(await consents.show(peer, consent_id))
 
     @router.post("/consents/{consent_id}/withdrawal", summary="The person withdrew it")
-    async def withdraw(consent_id: str, given: Acting, peer: AnyPeer) -> dict[str, Any]:
+    async def withdraw(consent_id: str, given: Withdrawal, peer: AnyPeer) -> dict[str, Any]:
         agency = peer.require(given.agency)
-        done = await consents.withdraw(agency, consent_id, peer.name)
+        by, said_at = given.withdrawn_by, given.withdrawn_at
+        done = await consents.withdraw(agency, consent_id, peer.name, by=by, said_at=said_at)
         telemetry.log(telemetry.CONSENT_WITHDRAWN, agency=agency, stopped=done["stopped"])
         return dict(done)
 
