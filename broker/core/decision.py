@@ -454,6 +454,8 @@ def _warnings(clause: Clause, asked: _Asked) -> tuple[str, ...]:
         warnings.append(remedy.PARTLY)
     if model == "EXPLICIT_OR_HARM" and asked.facts.harm:  # step 6, ISP-6.4
         warnings.append(remedy.HARM)
+    if asked.facts.shielded:  # step 8, ISP-8.1
+        warnings.append(remedy.UNPLACED)
     if _identifier_lacking(asked):  # step 7, ISP-7.2: before commencement, a warning
         warnings.append(remedy.IDENTIFIER_SOON)
     return tuple(warnings)

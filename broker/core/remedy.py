@@ -35,6 +35,10 @@ IDENTIFIER_SOON = (
     "neither NHS number nor OmissionReason: refused once Children Act 2004 s.16LC is in force"
 )
 SHIELDED = "speak to the recipient: this message has no meaning without a place, which is shielded"
+UNPLACED = (
+    "no address or place is shown, since the person is shielded; where the law asks for one, "
+    "give it to a named person another way"
+)
 INFORMED = "rests on the person having been informed of this use"
 OVERRIDDEN = "passed without consent, by a recorded decision; it is to be reviewed"
 PARTLY = "the person agreed to some of it only, or not to some of it; the rest is withheld"

@@ -268,6 +268,8 @@ async def test_where_a_household_is_that_fled_domestic_abuse_nobody_is_told(
                 shows=["HousingOfficer/Phone"],
                 lacks=["Address/PostCode", "Address/UPRN"],
             )
+            warnings = sent.answer.json()["receipt"]["warnings"]
+            assert any("give it to a named person another way" in one for one in warnings)
             for path in ("Address/PostCode", "MovedFrom/PostCode", "Address/UPRN"):
                 assert texts(notice, path)[0] not in got.body.decode()
 

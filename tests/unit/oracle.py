@@ -426,6 +426,8 @@ class Oracle:
             warnings.append("partly")
         if model == "EXPLICIT_OR_HARM" and harm(said):
             warnings.append("harm")
+        if said.shielded:
+            warnings.append("unplaced")
         if self._identifier_lacks(said):
             warnings.append("identifier")
         return Verdict(

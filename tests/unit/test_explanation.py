@@ -2,6 +2,7 @@
 
 import pytest
 
+from broker.core import remedy
 from broker.core.explanation import flow_of, item_of, steps_of, texts_of
 from broker.core.outcome import FieldRule, Permitted
 from broker.core.sharing import Flow
@@ -42,7 +43,7 @@ def test_what_was_stripped_and_warned_of_is_said() -> None:
     steps = steps_of(decision)
 
     assert steps[7].words == "address and location are removed"
-    assert steps[9].words == ""
+    assert steps[9].words == remedy.UNPLACED
 
 
 def test_a_refused_message_stopped_at_one_step() -> None:

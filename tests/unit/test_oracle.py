@@ -28,6 +28,7 @@ WORDS = {
     remedy.HARM: "harm",
     remedy.IDENTIFIER_SOON: "identifier",
     remedy.PARTLY: "partly",
+    remedy.UNPLACED: "unplaced",
 }
 
 
