@@ -2,7 +2,8 @@
 
 The promises, in words, are in adapters/README.md. In one sentence: an adapter hands over
 bytes it may not read, once for each delivery id as far as the far side allows, and says
-truthfully what became of them. An exception from `deliver` counts as `RetryLater`.
+truthfully what became of them. An exception from `deliver` counts as
+`RetryLater`, in doubt.
 """
 
 from dataclasses import dataclass, field
@@ -51,10 +52,15 @@ class Deposited:
 
 @dataclass(frozen=True, slots=True)
 class RetryLater:
-    """Not now. ``after_s`` is what the far side asked for, in seconds; the broker bounds it."""
+    """Not now. ``after_s`` is what the far side asked for, in seconds; the broker bounds it.
+
+    ``in_doubt``: the far side may have the message all the same, because it was sent and no
+    word came back that says otherwise. Should no later attempt be made, that is on record.
+    """
 
     reason: Reason
     after_s: float | None = None
+    in_doubt: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,7 @@ class FileDrop:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _write(self, delivery: Delivery) -> Result:
+        name = f"{delivery.delivery_id}.xml"
         digest = hashlib.sha256(delivery.body).hexdigest()
         receipt = {
             "attempt": delivery.attempt,
@@ -64,15 +65,17 @@ class FileDrop:
             "sha256": digest,
         }
         try:
-            self._place(f"{delivery.delivery_id}.xml", delivery.body)
+            self._place(name, delivery.body)
             self._place(
                 f"{delivery.delivery_id}.receipt.json",
                 json.dumps(receipt, indent=1).encode() + b"\n",
             )
         except OSError:
             # Full, gone, read-only: all of them can be mended on the far side. The error's
-            # own words are not passed on, they hold local paths.
-            return RetryLater(Reason.RECIPIENT_UNREACHABLE)
+            # own words are not passed on, they hold local paths. A message that has its name
+            # may be taken, though its receipt file is missing.
+            named = os.access(self._directory / name, os.F_OK)
+            return RetryLater(Reason.RECIPIENT_UNREACHABLE, in_doubt=named)
         return Delivered(f"sha256:{digest}")
 
     def _place(self, name: str, content: bytes) -> None:

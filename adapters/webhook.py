@@ -43,6 +43,9 @@ COVERED = (
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
+# Raised before a byte of the request has left.
+NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+
 
 @dataclass(frozen=True, slots=True)
 class RequestSigner:
@@ -130,8 +133,11 @@ class Webhook:
         request = self._request(delivery)
         try:
             answer = await self._client.send(request, stream=True)
-        except httpx2.TransportError:
+        except NOT_SENT:
             return RetryLater(Reason.RECIPIENT_UNREACHABLE)
+        except httpx2.TransportError:
+            # It was sent, as a whole or in part, and nobody says what became of it.
+            return RetryLater(Reason.RECIPIENT_UNREACHABLE, in_doubt=True)
         try:
             return _judge(answer.status_code, answer.headers.get("retry-after"), self._signer.now())
         finally:
@@ -184,7 +190,13 @@ def _judge(status: int, retry_after: str | None, now: datetime) -> Result:
     if status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS):
         return RetryLater(Reason.RECIPIENT_UNREACHABLE, _seconds(retry_after, now))
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return RetryLater(Reason.RECIPIENT_UNREACHABLE, _seconds(retry_after, now))
+        # Only "unavailable" says that it was not taken: others come from systems, or from
+        # gateways before them, that failed with the message in their hands.
+        return RetryLater(
+            Reason.RECIPIENT_UNREACHABLE,
+            _seconds(retry_after, now),
+            in_doubt=status != HTTPStatus.SERVICE_UNAVAILABLE,
+        )
     if status >= HTTPStatus.BAD_REQUEST:
         return Refused(Reason.RECIPIENT_REFUSED)
     # A redirect would carry the message to an address nobody registered. The recipient can

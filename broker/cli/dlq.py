@@ -23,7 +23,8 @@ def list_letters(config: Config = None, as_json: Json = False) -> None:
     if as_json:
         print_json(letters)
         return
-    columns = ("delivery_id", "recipient", "message_type", "sender", "attempts", "reason")
+    known = ("delivery_id", "recipient", "message_type", "sender")
+    columns = (*known, "attempts", "in_doubt", "reason")
     print_rows(columns, [[str(letter.get(column, "")) for column in columns] for letter in letters])
 
 

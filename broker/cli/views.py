@@ -12,6 +12,7 @@ LEVELS = {
     "L3": "read by a person",
     "L4": "dealt with",
 }
+NOT_DELIVERED = frozenset({"refused", "undeliverable", "expired", "recalled"})
 MESSAGE_LINES = (
     "submission_id",
     "message_id",
@@ -73,7 +74,8 @@ def show_message(view: Mapping[str, Any]) -> None:
                 str(one.get("attempts") or ""),
                 _authority(one),
                 str(len(one.get("withheld") or ()) or ""),
-                ": ".join(str(one[key]) for key in ("reason", "change") if one.get(key)),
+                ": ".join(str(one[key]) for key in ("reason", "change") if one.get(key))
+                + _doubt(one),
             )
             for one in view["recipients"]
         ],
@@ -83,6 +85,13 @@ def show_message(view: Mapping[str, Any]) -> None:
 def timeline(view: Mapping[str, Any], evidence: Sequence[Mapping[str, Any]]) -> list[Step]:
     """Return what happened to a message, oldest first, as far as a party is told."""
     return sorted(_steps(view, evidence), key=lambda step: step.at)
+
+
+def _doubt(one: Mapping[str, Any]) -> str:
+    """Say of a delivery that ended otherwise that the recipient may have the message."""
+    if one.get("in_doubt") and one["state"] in NOT_DELIVERED:
+        return f"; may have arrived all the same (in doubt: {one['in_doubt']})"
+    return ""
 
 
 def _steps(view: Mapping[str, Any], evidence: Sequence[Mapping[str, Any]]) -> Iterator[Step]:
@@ -96,9 +105,12 @@ def _steps(view: Mapping[str, Any], evidence: Sequence[Mapping[str, Any]]) -> It
         if one.get("next_at"):
             words = f"attempt {one['attempts'] + 1} is due: {one.get('reason') or 'none yet'}"
             yield Step(one["next_at"], one["recipient"], words)
+    doubts = {one["recipient"]: _doubt(one) for one in view["recipients"]}
     for piece in evidence:
         level = str(piece["level"])
         words = f"{LEVELS.get(level, level)}: ledger entry {piece['ledger_sequence']}"
+        if level in NOT_DELIVERED:
+            words += doubts.get(piece["recipient"], "")
         yield Step(piece["at"], piece["recipient"], words)
 
 

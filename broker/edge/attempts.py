@@ -106,7 +106,9 @@ class Attempts:
             return
         if held.attempts > max(2, self.patience.attempts_max):
             # The attempts before this one ended with the process: it may be the message.
-            await self._end(held, DeliveryState.UNDELIVERABLE, Reason.ATTEMPTS_EXHAUSTED, NO_WAY)
+            await self._end(
+                held.answered(), DeliveryState.UNDELIVERABLE, Reason.ATTEMPTS_EXHAUSTED, NO_WAY
+            )
             return
         await self._attempt(held, arrival.body)
 
@@ -143,10 +145,10 @@ class Attempts:
             # Nobody's fault but ours: not an attempt. Nothing passes until the rules can be
             # asked, and no refusal is made of it.
             log.warning("delivery_held", code=fault.reason.value, delivery_id=held.delivery_id)
-            await self._postpone(held, fault.reason, NO_WAY, counted=False)
+            await self._postpone(held.answered(), fault.reason, NO_WAY, counted=False)
             return
         if isinstance(ready, Withdrawn):
-            await self._end(held, ready.state, ready.reason, NO_WAY)
+            await self._end(held.answered(), ready.state, ready.reason, NO_WAY)
             return
         if body is not None and not self.discloser.shows_no_more(held, ready, body):
             # The record is not what we sent, or less than it: the outbox sends it again.
@@ -155,7 +157,7 @@ class Attempts:
                 code=Reason.RECORD_UNREADABLE.value,
                 delivery_id=held.delivery_id,
             )
-            await self._postpone(held, Reason.RECORD_UNREADABLE, NO_WAY, counted=False)
+            await self._postpone(held.answered(), Reason.RECORD_UNREADABLE, NO_WAY, counted=False)
             return
         if not self._in_time(held):
             # We were stopped for a while: somebody else may be at it.
@@ -187,12 +189,14 @@ class Attempts:
             async with asyncio.timeout(self.patience.timeout_s):
                 return await self.routes.adapter(agency).deliver(delivery)
         except TimeoutError:
-            return RetryLater(Reason.RECIPIENT_UNREACHABLE)
+            return RetryLater(Reason.RECIPIENT_UNREACHABLE, in_doubt=True)
         except Exception as error:
             log.exception("adapter_failed", exc_info=error, delivery_id=held.delivery_id)
-            return RetryLater(Reason.INTERNAL)
+            return RetryLater(Reason.INTERNAL, in_doubt=True)
 
     async def _record(self, held: Held, ready: Ready, result: Result, name: str) -> None:
+        if not (isinstance(result, RetryLater) and result.in_doubt):
+            held = held.answered()
         match result:
             case Delivered(evidence):
                 facts = disclosed_facts(ready, name) | {"note": evidence}

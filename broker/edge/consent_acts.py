@@ -21,7 +21,6 @@ from broker.edge.ledger import Ledger
 from broker.edge.tables import delivery, message, reliance
 
 _OPEN = (DeliveryState.PENDING.value, DeliveryState.AVAILABLE.value)
-_TRIED = (DeliveryState.PENDING.value, DeliveryState.UNDELIVERABLE.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +142,7 @@ def _received(conn: Connection, ids: frozenset[str]) -> list[Received]:
         )
         .where(
             reliance.c.consent.in_(ids),
-            or_(
-                delivery.c.delivered_at.is_not(None),
-                and_(delivery.c.state.in_(_TRIED), delivery.c.attempts > 0),
-            ),
+            or_(delivery.c.delivered_at.is_not(None), delivery.c.in_doubt > 0),
         )
     )
     return [Received(**row) for row in rows.mappings()]

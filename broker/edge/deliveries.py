@@ -12,7 +12,7 @@ it, so of two workers with one delivery exactly one records what became of it.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from sqlalchemy import (
@@ -79,6 +79,7 @@ class Held:
     trace_id: str
     state: DeliveryState
     attempts: int
+    in_doubt: int  # of these, after how many it may have arrived unsaid
     expires_at: int
     lease_owner: str | None
     lease_until: int | None
@@ -100,6 +101,10 @@ class Held:
         closed, delivered = self.closed_at, self.delivered_at
         return closed is not None and delivered is not None and closed > delivered
 
+    def answered(self) -> "Held":
+        """Return the same once it is certain what the attempt under way came to."""
+        return replace(self, in_doubt=self.in_doubt - 1)
+
 
 _sent, _shown = sealed_body.alias("sent"), sealed_body.alias("shown")
 _HELD = select(
@@ -116,6 +121,7 @@ _HELD = select(
     message.c.trace_id,
     delivery.c.state,
     delivery.c.attempts,
+    delivery.c.in_doubt,
     delivery.c.expires_at,
     delivery.c.lease_owner,
     delivery.c.lease_until,
@@ -195,7 +201,9 @@ def claim(  # noqa: PLR0913 - the terms of one lease
 
     The attempt is counted here and not when it is made: a delivery that kills the process
     is counted all the same and so is given up in the end, and one that was attempted but
-    not recorded carries a higher number, the mark of a possible duplicate. Not
+    not recorded carries a higher number, the mark of a possible duplicate. From here until
+    its answer is recorded it is in doubt as well, so that a process which dies with the
+    answer in its hand leaves on record that the recipient may have the message. Not
     ``counted``: a worker in another process will take the claim over, and count it then.
     """
     earlier = delivery.alias("earlier")
@@ -226,6 +234,7 @@ def claim(  # noqa: PLR0913 - the terms of one lease
                 lease_owner=owner,
                 lease_until=until,
                 attempts=delivery.c.attempts + (1 if counted else 0),
+                in_doubt=delivery.c.in_doubt + (1 if counted else 0),
             )
         )
     return [Claimed(row.id, recipient, row.order_key, row.attempts + 1) for row in rows]
@@ -247,7 +256,12 @@ def take_over(conn: Connection, dispatch: Dispatch, *, owner: str, until: int) -
             delivery.c.attempts == dispatch.attempt - 1,
             delivery.c.lease_until == millis(dispatch.lease_until),
         )
-        .values(lease_owner=owner, lease_until=until, attempts=dispatch.attempt)
+        .values(
+            lease_owner=owner,
+            lease_until=until,
+            attempts=dispatch.attempt,
+            in_doubt=delivery.c.in_doubt + 1,
+        )
     )
     return cast("CursorResult[object]", written).rowcount == 1
 
@@ -277,15 +291,20 @@ def release(conn: Connection, owner: str, delivery_ids: Sequence[str]) -> None:
             delivery.c.state == PENDING,
             delivery.c.lease_owner == owner,
         )
-        .values(lease_owner=None, lease_until=None, attempts=delivery.c.attempts - 1)
+        .values(
+            lease_owner=None,
+            lease_until=None,
+            attempts=delivery.c.attempts - 1,
+            in_doubt=delivery.c.in_doubt - 1,
+        )
     )
 
 
 def adopt(conn: Connection, owner: str) -> int:
     """End the leases that ``owner`` held before it died, and return their number.
 
-    Only safe while no other process runs under the same name. The attempts stay counted:
-    nobody knows how far they got.
+    Only safe while no other process runs under the same name. The attempts stay counted,
+    and in doubt: nobody knows how far they got.
     """
     ended = conn.execute(
         update(delivery)

@@ -51,6 +51,7 @@ class Recorder:
             held,
             state=DeliveryState.DELIVERED.value,
             reason=None,
+            in_doubt=held.in_doubt,
             delivered_at=millis(at),
             closed_at=millis(at),
         )
@@ -60,7 +61,13 @@ class Recorder:
 
     def deposited(self, conn: Connection, _ledger: Ledger, held: Held) -> bool:
         """Record that the message lies in the mailbox. Nothing has been disclosed."""
-        return deliveries.settle(conn, held, state=DeliveryState.AVAILABLE.value, reason=None)
+        return deliveries.settle(
+            conn,
+            held,
+            state=DeliveryState.AVAILABLE.value,
+            reason=None,
+            in_doubt=held.in_doubt,
+        )
 
     def collected(
         self,
@@ -99,6 +106,7 @@ class Recorder:
             next_at=min(next_at, held.expires_at),
             reason=reason.value,
             attempts=attempts,
+            in_doubt=held.in_doubt,
         )
 
     def ended(  # noqa: PLR0913 - one outcome, named in full
@@ -111,7 +119,11 @@ class Recorder:
         reason: Reason,
         facts: Facts = NO_FACTS,
     ) -> bool:
-        """Record that the message will not be delivered, and tell its sender."""
+        """Record that the message will not be delivered, and tell its sender.
+
+        After an attempt whose end nobody saw the recipient may have it all the same: then the
+        entry says after how many.
+        """
         at = self.clock.now()
         if is_report(held, self.reporter.broker) and state is DeliveryState.UNDELIVERABLE:
             # A report that cannot be pushed is not reported in turn: it waits to be read.
@@ -122,9 +134,12 @@ class Recorder:
             any_lease=held.state is DeliveryState.AVAILABLE,
             state=state.value,
             reason=reason.value,
+            in_doubt=held.in_doubt,
             closed_at=millis(at),
         )
         if done:
+            doubt = {"in_doubt": held.in_doubt} if held.in_doubt else {}
+            facts = {**facts, **doubt}
             self._evidence(conn, ledger, held, state.value, at=at, reason=reason, facts=facts)
             self._report(conn, ledger, held, state=state, reason=reason, at=at)
         return done

@@ -93,6 +93,8 @@ delivery = Table(
     Column("position", BigInteger, nullable=False),  # the message's ledger_seq: order within a key
     Column("state", String(16), nullable=False),
     Column("attempts", Integer, nullable=False),
+    # Attempts after which the recipient may have it, though nobody says so; those under way, too.
+    Column("in_doubt", Integer, server_default=text("0"), nullable=False),
     Column("next_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
     Column("lease_until", BigInteger),

@@ -110,6 +110,17 @@ async def test_a_link_planted_under_the_name_is_not_followed(
     assert not elsewhere.exists()
 
 
+async def test_a_message_whose_receipt_file_failed_may_be_taken_all_the_same(
+    drop: FileDrop, tmp_path: Path
+) -> None:
+    (tmp_path / RECEIPT).mkdir()  # nothing can have that name now
+
+    result = await drop.deliver(DELIVERY)
+
+    assert result == RetryLater(Reason.RECIPIENT_UNREACHABLE, in_doubt=True)
+    assert (tmp_path / XML).read_bytes() == DELIVERY.body
+
+
 async def test_a_missing_directory_is_tried_again_later(tmp_path: Path) -> None:
     adapter = FileDrop(tmp_path / "not-mounted")
 

@@ -34,6 +34,7 @@ DELIVERY = Delivery(
     traceparent="00-" + "a" * 32 + "-" + "b" * 16 + "-01",
 )
 UNREACHABLE = RetryLater(Reason.RECIPIENT_UNREACHABLE)
+IN_DOUBT = replace(UNREACHABLE, in_doubt=True)
 
 
 # The verifying library reads the clock itself, so these signatures are dated by it too.
@@ -109,10 +110,18 @@ async def test_the_answer_200_202_and_409_all_mean_that_the_recipient_has_it(wor
             assert await adapter.deliver(DELIVERY) == Delivered(f"http:{status}")
 
 
-@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 507])
+@pytest.mark.parametrize("status", [408, 425, 429, 503])
 async def test_an_answer_that_may_pass_is_tried_again(world: World, status: int) -> None:
     async with world.both(answer(status)) as (adapter, _served):
         assert await adapter.deliver(DELIVERY) == UNREACHABLE
+
+
+@pytest.mark.parametrize("status", [500, 502, 504, 507])
+async def test_after_a_failure_with_the_message_in_hand_it_may_have_arrived(
+    world: World, status: int
+) -> None:
+    async with world.both(answer(status)) as (adapter, _served):
+        assert await adapter.deliver(DELIVERY) == IN_DOUBT
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 413, 415, 422])
@@ -192,7 +201,7 @@ async def test_a_system_that_hangs_is_tried_again_after_the_timeout(world: World
         await never.wait()
 
     async with world.both(hang) as (adapter, _served):
-        assert await adapter.deliver(DELIVERY) == UNREACHABLE
+        assert await adapter.deliver(DELIVERY) == IN_DOUBT
 
 
 async def test_an_attempt_that_is_cancelled_leaves_the_adapter_usable(world: World) -> None:
@@ -221,7 +230,7 @@ async def test_what_is_not_http_is_tried_again(world: World) -> None:
         writer.transport.abort()
 
     async with world.both(nonsense) as (adapter, _served):
-        assert await adapter.deliver(DELIVERY) == UNREACHABLE
+        assert await adapter.deliver(DELIVERY) == IN_DOUBT
 
 
 async def test_a_certificate_of_another_authority_gets_nothing(world: World) -> None:

@@ -204,13 +204,16 @@ def _delivery(entry: dict[str, object]) -> str:
 
 
 def _in_doubt(entries: list[dict[str, object]], one: Taken) -> bool:
-    """Whether the ledger says that an attempt was begun whose end nobody saw.
+    """Whether the ledger says that the recipient may have it, though nobody says so.
 
-    A process that dies with the recipient's answer in its hand cannot record it; when the
-    rules then stop the second attempt, its entry carries the number of that attempt.
+    A process that dies with the recipient's answer in its hand cannot record it, and a
+    recipient can hang up without one; when the rules then stop the next attempt, the entry
+    of that end has to say after how many attempts it may have arrived.
     """
     return any(
-        _delivery(entry) == one.delivery_id and int(_fact(entry, "attempt") or 0) > 1
+        _delivery(entry) == one.delivery_id
+        and entry.get("level") in ENDED_WITHOUT
+        and int(_fact(entry, "in_doubt") or 0) > 0
         for entry in entries
     )
 

@@ -38,10 +38,8 @@ def accepted(sequence: int, submission: str) -> Entry:
     return entry(sequence, kind="submission", submission=submission)
 
 
-def ended(
-    sequence: int, delivery: str, level: str = "L2", attempt: int = 1, way: str = "webhook"
-) -> Entry:
-    facts = {"delivery": delivery, "attempt": attempt, "way": way}
+def ended(sequence: int, delivery: str, level: str = "L2", **facts: object) -> Entry:
+    facts = {"delivery": delivery, "attempt": 1, "way": "webhook", **facts}
     return entry(sequence, kind="evidence", level=level, facts=facts)
 
 
@@ -235,13 +233,12 @@ def test_every_check_is_shown_to_turn_red() -> None:
 def test_what_a_process_could_not_record_is_in_doubt_and_not_unaudited() -> None:
     """It died with the answer in its hand; then the rules stopped its second attempt."""
     outcomes = [GOOD.outcomes[0], Outcome("d-2", "m-2", RECIPIENT, "refused")]
-    ledger = [*GOOD.ledger[:3], ended(3, "d-2", "refused", attempt=2)]
+    ledger = [*GOOD.ledger[:3], ended(3, "d-2", "refused", in_doubt=1)]
     doubtful = replace(GOOD, outcomes=outcomes, ledger=ledger)
 
     assert judge(doubtful).clean
-    assert judge(replace(doubtful, ledger=[*ledger[:3], ended(3, "d-2", "refused")])).red == {
-        "unaudited"
-    }
+    silent = ended(3, "d-2", "refused", attempt=2)  # a number tells of attempts, not of answers
+    assert judge(replace(doubtful, ledger=[*ledger[:3], silent])).red == {"unaudited"}
 
 
 def test_what_was_taken_and_is_still_open_is_stuck_and_not_unaudited() -> None:
