@@ -282,8 +282,11 @@ def give_back(
     )
 
 
-def release(conn: Connection, owner: str, delivery_ids: Sequence[str]) -> None:
+def release(
+    conn: Connection, owner: str, delivery_ids: Sequence[str], *, counted: bool = True
+) -> None:
     """Give back deliveries that were claimed and never attempted, as if never claimed."""
+    one = 1 if counted else 0
     conn.execute(
         update(delivery)
         .where(
@@ -294,8 +297,8 @@ def release(conn: Connection, owner: str, delivery_ids: Sequence[str]) -> None:
         .values(
             lease_owner=None,
             lease_until=None,
-            attempts=delivery.c.attempts - 1,
-            in_doubt=delivery.c.in_doubt - 1,
+            attempts=delivery.c.attempts - one,
+            in_doubt=delivery.c.in_doubt - one,
         )
     )
 

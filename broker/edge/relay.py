@@ -7,7 +7,7 @@ costs a few leased rows.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -103,15 +103,40 @@ class Relay:
         }
         if not room:
             return 0
-        dispatches = await self._store.write(lambda conn, _ledger: self._claim(conn, room))
+        away = frozenset(filter(self._outgoing.remote, room))
+        dispatches = await self._store.write(lambda conn, _ledger: self._claim(conn, room, away))
         crash_point("K12")
+        moved = []
         for dispatch in dispatches:
+            if self._outgoing.remote(dispatch.recipient) != (dispatch.recipient in away):
+                moved.append(dispatch)
+                continue
             await self._outgoing.send(dispatch)
-            if not self._outgoing.remote(dispatch.recipient):
+            if dispatch.recipient not in away:
                 self._on_dispatch(dispatch.recipient)
-        return len(dispatches)
+        await self._release(moved, away)
+        return len(dispatches) - len(moved)
 
-    def _claim(self, conn: Connection, room: dict[AgencyId, int]) -> list[Dispatch]:
+    async def _release(self, moved: Sequence[Dispatch], away: Collection[AgencyId]) -> None:
+        """Give back what the register has another way for than when it was claimed.
+
+        Whether a claim counts as an attempt depends on the way, so it must not go the other.
+        """
+        if not moved:
+            return
+        owner = self._lease.owner
+        there = [one.delivery_id for one in moved if one.recipient in away]
+        here = [one.delivery_id for one in moved if one.recipient not in away]
+
+        def release(conn: Connection, _ledger: object) -> None:
+            deliveries.release(conn, owner, there, counted=False)
+            deliveries.release(conn, owner, here)
+
+        await self._store.write(release)
+
+    def _claim(
+        self, conn: Connection, room: dict[AgencyId, int], away: Collection[AgencyId]
+    ) -> list[Dispatch]:
         now = self._clock.now()
         until = now + self._lease.duration
         return [
@@ -131,7 +156,7 @@ class Relay:
                 now=millis(now),
                 until=millis(until),
                 limit=limit,
-                counted=not self._outgoing.remote(recipient),
+                counted=recipient not in away,
             )
         ]
 
