@@ -5,7 +5,7 @@
     K3  parsed                    K9  before the commit           K15 consumed, not delivered
     K4  signature verified        K10 committed, no receipt yet   K16 delivered, not recorded
     K5  age checked               K11 receipt partly sent         K17 recorded, not acknowledged
-    K6  payload validated         K12 delivery claimed            K18 checkpoint half written
+    K6  payload validated         K12 delivery claimed
 
 ``FAME_CRASH=K9:3`` kills the process with SIGKILL when it passes K9 for the third time.
 Without that variable, which is read once, passing costs one comparison.
@@ -14,7 +14,7 @@ Without that variable, which is read once, passing costs one comparison.
 import os
 import signal
 
-POINTS = frozenset(f"K{number}" for number in range(1, 19))
+POINTS = frozenset(f"K{number}" for number in range(1, 18))
 
 
 class CrashPlan:
@@ -23,7 +23,7 @@ class CrashPlan:
     def __init__(self, text: str) -> None:
         self.point, _, nth = text.partition(":")
         if self.point and self.point not in POINTS:
-            raise ValueError("FAME_CRASH names no known point; write K1:1 to K18:1")
+            raise ValueError("FAME_CRASH names no known point; write K1:1 to K17:1")
         self._left = int(nth or 1)
         if self._left < 1:
             raise ValueError("FAME_CRASH counts from 1")

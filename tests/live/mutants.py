@@ -1,6 +1,7 @@
 """The broker with one of its safeguards taken away, as a program of its own.
 
     python -m tests.live.mutants MUTANT serve --config FILE
+    python -m tests.live.mutants MUTANT deliver --agency AGENCY --config FILE
     python -m tests.live.mutants MUTANT store DATABASE PREFIX COUNT TOGETHER
 
 What the harness cannot tell from the broker as it is, it does not test. The switches are
@@ -15,6 +16,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import NullPool, create_engine, text
+
 from adapters.contract import Delivered, Result
 from broker.cli import main as broker_main
 from broker.core.agency import Agency
@@ -24,6 +27,7 @@ from broker.edge.attempts import Attempts
 from broker.edge.crash import crash_point
 from broker.edge.deliveries import Held
 from broker.edge.disclosure import Discloser, Ready
+from broker.edge.kafka_consumer import Arrived, KafkaConsumer
 from tests.live import store_child
 
 
@@ -43,6 +47,19 @@ def forgetful() -> None:
         return {}
 
     Acceptance._held = nothing  # type: ignore[method-assign, assignment]
+
+
+def premature() -> None:
+    """The offset of a record is committed before what became of it is recorded."""
+    take = KafkaConsumer.take
+
+    async def take_and_commit(self: KafkaConsumer) -> Arrived:
+        arrived = await take(self)
+        self.settle(arrived)
+        await self.flush()
+        return arrived
+
+    KafkaConsumer.take = take_and_commit  # type: ignore[method-assign]
 
 
 def trusting() -> None:
@@ -98,8 +115,15 @@ def without_constraint(file: Path) -> None:
         db.commit()
 
 
+def without_constraint_in_postgres(url: str) -> None:
+    """Take the unique constraint of the messages out of a database."""
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.begin() as conn:
+        conn.execute(text("ALTER TABLE message DROP CONSTRAINT message_once"))
+
+
 MUTANTS: Mapping[str, Callable[[], None]] = {
-    mutant.__name__: mutant for mutant in (unsynced, forgetful, trusting, hasty)
+    mutant.__name__: mutant for mutant in (unsynced, forgetful, premature, trusting, hasty)
 }
 
 

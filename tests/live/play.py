@@ -74,6 +74,21 @@ class Stage:
         self.acts["kills"] += 1
         self.size.start()
 
+    def wait_asked_again(self, times: int, within_s: float = 60.0) -> None:
+        """Wait until clients have sent so many messages again that had been accepted."""
+        until = time.monotonic() + within_s
+        while self._asked_again() < times and time.monotonic() < until:
+            time.sleep(0.05)
+
+    def _asked_again(self) -> int:
+        accepted: set[bytes] = set()
+        again = 0
+        for event in list(self.recorder.events):
+            if event.kind is Kind.OK:
+                accepted.add(event.mark)
+            again += event.kind is Kind.INVOKE and event.mark in accepted
+        return again
+
     def crash_at(self, point: str, nth: int, within_s: float = 20.0) -> bool:
         """Have a process die at a named point; False: it did not come by there in time.
 

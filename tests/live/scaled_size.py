@@ -18,12 +18,11 @@ from tests.live.kafka_world import BROKER, PASSWORD, TOPICS, make_world
 from tests.live.scaled_world import WorkerProcess
 from tests.live.services.kafka import KafkaCluster, start_cluster
 from tests.live.services.postgres import Postgres, start_server
-from tests.live.sizes import RELOAD_S, kept_in, still_open
+from tests.live.sizes import RELOAD_S, kept_in, still_open, use_postgres
 from tests.live.workload import PUSHED
 
 SCALED = (*(f"K{number}" for number in range(1, 18)),)
 WORKERS_OWN = frozenset({"K15", "K16", "K17"})
-SQLITE = 'url = "sqlite:///data/fame.db"'
 SETTINGS = """reload_s = {reload_s}
 
 [delivery]
@@ -57,12 +56,10 @@ def new_scaled(state: Path, postgres: Postgres, kafka: KafkaCluster) -> str:
     url = postgres.database(f"soak_{uuid4().hex}")
     world = make_world(kafka, TOPICS + f"[agency.{PUSHED}]\n")
     access = kafka.access
-    file = state / "fame.toml"
-    written = file.read_text(encoding="utf-8")
-    assert SQLITE in written
     given = SETTINGS.format(reload_s=RELOAD_S, bootstrap=access.bootstrap, ca_file=access.ca_file)
-    plain = url.replace("+psycopg", "")
-    file.write_text(written.replace(SQLITE, f'url = "{plain}"') + given, encoding="utf-8")
+    use_postgres(state, url)
+    with (state / "fame.toml").open("a", encoding="utf-8") as settings:
+        settings.write(given)
     topics = TOPICS.format(prefix=world.topics.prefix) + f"[agency.{PUSHED}]\n"
     (state / "topics.toml").write_text(topics, encoding="utf-8")
     secrets = state / "keys" / "kafka"

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -166,9 +166,15 @@ class WorkerProcess:
 
     @classmethod
     def start(
-        cls, state: Path, agency: str = SUNDERLAND, *, crash: str = "", **settings: str
+        cls,
+        state: Path,
+        agency: str = SUNDERLAND,
+        *,
+        crash: str = "",
+        module: Sequence[str] = ("broker",),
+        **settings: str,
     ) -> "WorkerProcess":
-        """Start a worker; do not wait for it."""
+        """Start a worker, or ``module`` as one; do not wait for it."""
         inherited = os.environ.items()  # noqa: TID251 - what a child process starts with
         environment = {k: v for k, v in inherited if not k.startswith("FAME_")}
         environment |= settings | ({"FAME_CRASH": crash} if crash else {})
@@ -176,7 +182,7 @@ class WorkerProcess:
         command = ["deliver", "--agency", agency, "--config", str(state / "fame.toml")]
         with log.open("ab") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "broker", *command],
+                [sys.executable, "-m", *module, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -211,9 +217,11 @@ class WorkerProcess:
 
 
 @contextmanager
-def working(state: Path, *, crash: str = "", **settings: str) -> Iterator[WorkerProcess]:
+def working(
+    state: Path, *, crash: str = "", module: Sequence[str] = ("broker",), **settings: str
+) -> Iterator[WorkerProcess]:
     """Run a worker for the time of a block; it never outlives it."""
-    worker = WorkerProcess.start(state, crash=crash, **settings)
+    worker = WorkerProcess.start(state, crash=crash, module=module, **settings)
     try:
         yield worker
     finally:

@@ -33,8 +33,9 @@ backoff_s_max = 0.5
 timeout_s = 5.0
 poll_s = 0.2
 """
-# K13 and K14 lie on the way through Kafka, K18 is not passed before there are checkpoints.
+# K13 and K14 lie on the way through Kafka.
 EMBEDDED = (*(f"K{number}" for number in range(1, 13)), "K15", "K16", "K17")
+SQLITE = 'url = "sqlite:///data/fame.db"'
 STATUS = re.compile(r'(?m)^status = "(\w+)"')
 OPEN = "SELECT count(*) FROM delivery WHERE state IN ('pending', 'available')"
 
@@ -216,6 +217,27 @@ class Embedded:
     @property
     def _url(self) -> str:
         return f"sqlite:///file:{self.state / 'data' / 'fame.db'}?mode=ro&uri=true"
+
+
+@dataclass(slots=True)
+class OnPostgres(Embedded):
+    """One process, PostgreSQL at ``url``; see `use_postgres`."""
+
+    url: str = ""
+    name: str = "postgres"
+
+    @property
+    def _url(self) -> str:
+        return self.url
+
+
+def use_postgres(state: Path, url: str) -> None:
+    """Have the broker of ``state`` keep its messages at ``url``."""
+    file = state / "fame.toml"
+    written = file.read_text(encoding="utf-8")
+    assert SQLITE in written
+    chosen = f'url = "{url.replace("+psycopg", "")}"'
+    replaced(file, written.replace(SQLITE, chosen))
 
 
 def still_open(url: str) -> int:

@@ -25,6 +25,7 @@ pytestmark = pytest.mark.live
 
 ROOT = Path(__file__).parents[2]
 ACKNOWLEDGED = 25
+AGAIN = 5
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def sent_again(stage: Stage) -> None:
     """Clients send settled messages again by themselves; nothing else happens."""
-    time.sleep(1.0)
+    stage.wait_asked_again(AGAIN)
     stage.acts["looked on"] += 1
 
 

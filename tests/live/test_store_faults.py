@@ -174,6 +174,23 @@ def test_after_a_sync_that_failed_nothing_is_acknowledged_any_more(
     resend_gets_first_receipts(database, kept)
 
 
+@pytest.mark.parametrize("nth", [2, 9, 30])
+def test_a_process_killed_with_its_log_half_moved_into_the_file_loses_nothing(
+    tmp_path: Path, nth: int
+) -> None:
+    database = tmp_path / "fame.db"
+    run(command(database, "before", 8))
+
+    rule = f"pwrite64:signal=KILL:when={nth}"
+    history = run([*trace(database, rule, wal=False), *command(database, "m", 400)])
+
+    assert history.status != 0
+    assert history.acknowledged
+    kept = stored(database)
+    assert history.acknowledged.items() <= kept.items()
+    resend_gets_first_receipts(database, kept)
+
+
 # Which call fails is drawn with a fixed seed; `make soak` may draw others and more.
 _CHANCE = random.Random(SEED)  # noqa: S311 - the same at every run
 FAULTS = [
