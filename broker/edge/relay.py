@@ -8,6 +8,7 @@ costs a few leased rows.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -70,23 +71,24 @@ class Relay:
         return await self._store.write(lambda conn, _ledger: deliveries.adopt(conn, owner))
 
     async def run(self, poll_s: float, chores: Callable[[], Awaitable[object]]) -> None:
-        """Pump when woken and every ``poll_s`` seconds, and then do ``chores`` too.
+        """Pump when woken, and every ``poll_s`` seconds for all; then do ``chores`` too.
 
-        A fault of the store is logged and waited out: nothing is lost by waiting.
+        What is woken all the time does not put off what has to wait for its time: the timer
+        runs by itself. A fault of the store is logged and waited out: nothing is lost by waiting.
         """
+        loop = asyncio.get_running_loop()
+        next_s = loop.time() + poll_s
         while True:
-            try:
-                async with asyncio.timeout(poll_s):
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(next_s):
                     await self._bell.wait()
-                timed = False
-            except TimeoutError:
-                timed = True
             try:
-                if timed:
-                    await self.pump()
-                    await chores()
-                else:
+                if loop.time() < next_s:
                     await self.pump(self._take_woken())
+                    continue
+                await self.pump()
+                await chores()
+                next_s = loop.time() + poll_s
             except Fault as fault:
                 log.warning("relay_delayed", reason=fault.reason.value)
                 await asyncio.sleep(poll_s)

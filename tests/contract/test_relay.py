@@ -1,5 +1,6 @@
-"""A claim goes the way it was made for, or back."""
+"""A claim goes the way it was made for, or back; and nobody's wakes put off what has its time."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 
@@ -75,3 +76,31 @@ async def test_what_keeps_its_way_is_sent_under_its_number(store: Store, *, away
     held = await outbox.load(sent.delivery_id)
     assert (count, served) == (1, [] if away else [RECIPIENT])
     assert (sent.attempt, held.attempts) == (1, 0 if away else 1)
+
+
+async def test_what_is_due_is_sent_and_chores_are_done_while_others_are_woken_all_the_time(
+    store: Store,
+) -> None:
+    here = False
+    outbox, way, done = Outbox(store), Changing(here), asyncio.Event()
+    await outbox.add("a")
+    made = relay(store, way, [])
+
+    async def wake() -> None:
+        while True:
+            made.wake((AgencyId("somebody-else"),))
+            await asyncio.sleep(0)
+
+    async def chores() -> None:
+        done.set()
+
+    async with asyncio.timeout(30):
+        at_work = [asyncio.create_task(one) for one in (made.run(0.05, chores), wake())]
+        try:
+            await done.wait()
+        finally:
+            for task in at_work:
+                task.cancel()
+            await asyncio.gather(*at_work, return_exceptions=True)
+
+    assert [sent.recipient for sent in way.sent] == [RECIPIENT]
