@@ -295,13 +295,6 @@ def _admission(parts: Parts) -> Admission:
 
 def _api(workers: Workers, peers: Peers, tokens: TokenService) -> FastAPI:
     parts, service = workers.parts, workers.delivery.service
-    about = About(
-        broker=parts.broker,
-        sandbox=parts.config.broker.sandbox,
-        limits=parts.limits,
-        schemas=lambda: parts.schemas,
-        register=lambda: parts.registers.current,
-    )
     consents = _consents(workers)
     api = make_api(Callers(peers, parts.clock, parts.broker))
     for router in (
@@ -314,7 +307,7 @@ def _api(workers: Workers, peers: Peers, tokens: TokenService) -> FastAPI:
         clock_routes(workers.keeper),
         token_routes(tokens, peers, parts.store, parts.clock, parts.metrics),
         system_routes(
-            about,
+            about(parts),
             parts.metrics,
             publisher(parts.store, parts.clock, parts.metrics),
             checks(parts.store, parts.config.store.url, parts.config.store.free_bytes_min),
@@ -324,6 +317,17 @@ def _api(workers: Workers, peers: Peers, tokens: TokenService) -> FastAPI:
         api.include_router(router)
     openapi_route(api, partial(openapi, api))
     return api
+
+
+def about(parts: Parts) -> About:
+    """Return what a process of ``parts`` tells of itself."""
+    return About(
+        broker=parts.broker,
+        sandbox=parts.config.broker.sandbox,
+        limits=parts.limits,
+        schemas=lambda: parts.schemas,
+        register=lambda: parts.registers.current,
+    )
 
 
 def server(config: BrokerConfig, app: BrokerApp) -> uvicorn.Server:

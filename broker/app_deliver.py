@@ -1,28 +1,35 @@
 """The composition root of `fame deliver`: the worker of one agency, and nothing besides."""
 
 import asyncio
-from collections.abc import Callable
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from prometheus_client import start_http_server
+import uvicorn
+from fastapi import FastAPI
 
 from adapters.ways import Ways
-from broker.app import load_parts, make_attempts, make_ways
+from broker.app import Parts, about, load_parts, make_attempts, make_ways
 from broker.app_kafka import kafka_consumer
 from broker.config import BrokerConfig
-from broker.core.errors import Permanent
+from broker.core.errors import Permanent, Transient
 from broker.core.identity import AgencyId
 from broker.core.reasons import Reason
 from broker.edge import telemetry
 from broker.edge.attempts import Attempts
 from broker.edge.delivering import Delivering
 from broker.edge.kafka import KafkaIncoming
-from broker.edge.metrics import Metrics
+from broker.edge.kafka_consumer import KafkaConsumer
 from broker.edge.outgoing import MAILBOX
 from broker.edge.quarantine import Quarantine
+from broker.edge.readiness import checks
+from broker.edge.routes.system import system_routes
 from broker.edge.store import Store
 from broker.edge.watching import RegisterWatch
+
+PROBES_MAX = 32  # connections at a time; more are turned away
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +41,7 @@ class Worker:
     attempts: Attempts
     ways: Ways
     watch: RegisterWatch
-    metrics: Metrics
+    probes: FastAPI
     config: BrokerConfig
 
     @property
@@ -42,8 +49,10 @@ class Worker:
         """The database that it shares with the brokers."""
         return self.attempts.store
 
-    async def run(self, stop: asyncio.Event) -> None:
+    async def run(self, stop: asyncio.Event, taken: socket.socket | None = None) -> None:
         """Work until ``stop`` is set; then finish what is in work, commit, and leave.
+
+        Whether it is alive and ready, and its metrics, are told on ``taken``, if that is given.
 
         Raises:
             Permanent: the cluster does not let this worker read the agency's topic.
@@ -55,7 +64,7 @@ class Worker:
         looking = [asyncio.create_task(self.watch.run(every_s))] if every_s else []
         stopping = asyncio.create_task(stop.wait())
         lane = lanes.serve(self.agency)
-        measured = self._measured()
+        telling = _Probes.start(self.probes, taken) if taken else None
         telemetry.log(telemetry.WORKER_STARTED, agency=self.agency)
         try:
             await asyncio.wait({stopping, lane}, return_when=asyncio.FIRST_COMPLETED)
@@ -68,25 +77,49 @@ class Worker:
             await lanes.stop(float(self.config.http.shutdown_s))
             await self.incoming.aclose()
             await self.ways.aclose()
-            measured()
+            if telling is not None:
+                await telling.end()
             await self.store.close()
             telemetry.log(telemetry.WORKER_STOPPED, agency=self.agency)
 
-    def _measured(self) -> Callable[[], object]:
-        """Serve the metrics where they are wanted, and return what ends that."""
-        if not self.config.kafka.metrics_port:
-            return lambda: None
-        registry = self.metrics.registry
-        server, thread = start_http_server(
-            self.config.kafka.metrics_port, addr="127.0.0.1", registry=registry
+
+class _Server(uvicorn.Server):
+    """A server that leaves the signals to the worker."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class _Probes:
+    """What answers probes, on the worker's own loop: a loop that hangs does not answer."""
+
+    server: uvicorn.Server
+    task: "asyncio.Task[None]"
+
+    @classmethod
+    def start(cls, api: FastAPI, taken: socket.socket) -> "_Probes":
+        server = _Server(
+            uvicorn.Config(
+                api,
+                http="h11",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                limit_concurrency=PROBES_MAX,
+                timeout_graceful_shutdown=1,
+            )
         )
+        return cls(server, asyncio.create_task(server.serve([taken])))
 
-        def end() -> None:
-            server.shutdown()
-            server.server_close()
-            thread.join()
-
-        return end
+    async def end(self) -> None:
+        self.server.should_exit = True
+        await self.task
 
 
 def build_worker(config: BrokerConfig, agency: AgencyId) -> Worker:
@@ -116,6 +149,23 @@ def build_worker(config: BrokerConfig, agency: AgencyId) -> Worker:
         attempts=attempts,
         ways=ways,
         watch=RegisterWatch(parts.registers, config.registers.protocols_dir),
-        metrics=parts.metrics,
+        probes=_probes(parts, consumer),
         config=config,
     )
+
+
+def _probes(parts: Parts, consumer: KafkaConsumer) -> FastAPI:
+    """Return what answers whether a worker with this ``consumer`` can deliver."""
+    store, config = parts.store, parts.config.store
+
+    async def cluster() -> None:
+        if not consumer.joined:
+            raise Transient(Reason.TRANSPORT_UNAVAILABLE)
+
+    async def nothing() -> None:
+        """Bring nothing up to date: what waits in the store is for the brokers to say."""
+
+    api = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    needed = checks(store, config.url, config.free_bytes_min) | {"kafka": cluster}
+    api.include_router(system_routes(about(parts), parts.metrics, nothing, needed))
+    return api

@@ -1,8 +1,9 @@
 """From the settings to the parts that talk to Kafka: what the composition roots share."""
 
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from broker.config import BrokerConfig, KafkaSection
@@ -10,7 +11,6 @@ from broker.core.agency import AgencyLookup
 from broker.core.errors import Permanent
 from broker.core.identity import AgencyId
 from broker.core.reasons import Reason
-from broker.core.topics import parse_topics
 from broker.edge.attempts import Attempts
 from broker.edge.jwe import OwnKeys, own_keys
 from broker.edge.kafka import KafkaOutgoing, LagMeter, Observe, OnRoom
@@ -20,6 +20,7 @@ from broker.edge.kafka_producer import SupervisedProducer
 from broker.edge.key_files import read_file
 from broker.edge.outgoing import MAILBOX
 from broker.edge.parcels import Packing
+from broker.edge.topic_file import TopicFile, topic_names
 
 RECORD_BYTES_MAX = 4 * 1024 * 1024  # as max.message.bytes in topics.toml
 
@@ -45,7 +46,7 @@ def kafka_outgoing(
     return KafkaOutgoing(
         SupervisedProducer(settings),
         LagMeter(settings),
-        topic_names(kafka.topics_file),
+        TopicFile(kafka.topics_file),
         packing,
         lane_max=kafka.lane_max,
         on_lost=packing.lost,
@@ -65,7 +66,7 @@ def kafka_consumer(config: BrokerConfig, agency: AgencyId, quarantine: Quarantin
     if topic is None:
         raise Permanent(Reason.TRANSPORT_REFUSED, f"{kafka.topics_file} has no topic for {agency}")
     settings = _settings(kafka, kafka.worker_principal.replace("{agency}", agency))
-    keys = _own_keys(kafka.agency_keys_dir / agency, agency)
+    keys = partial(_own_keys, kafka.agency_keys_dir / agency, agency)
     return KafkaConsumer(settings, topic, keys, quarantine, window_max=kafka.window_max)
 
 
@@ -98,19 +99,6 @@ async def ask_cluster(config: BrokerConfig) -> None:
             await meter.lag(topic)
     finally:
         await meter.aclose()
-
-
-def topic_names(file: Path) -> Mapping[AgencyId, str]:
-    """Return the topic of each recipient that has one.
-
-    Raises:
-        Permanent: the file cannot be read or says something that cannot be used.
-    """
-    try:
-        topics = parse_topics(read_file(file).decode("utf-8"))
-    except ValueError as error:
-        raise Permanent(Reason.INTERNAL, f"{file} cannot be used: {error}") from error
-    return {agency: topic.name for agency, topic in topics.topics.items()}
 
 
 def _settings(kafka: KafkaSection, principal: str) -> KafkaSettings:

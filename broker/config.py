@@ -305,11 +305,11 @@ class KafkaSection(_Section):
         le=3600,
         description="a worker that takes nothing for this long does too",
     )
-    metrics_port: int = Field(
-        default=0,
-        ge=0,
-        le=65535,
-        description="a worker serves its metrics on this port of the loopback; 0: on none",
+    worker_host: str = Field(
+        default="127.0.0.1", description="where a worker answers /livez, /readyz and /metrics"
+    )
+    worker_port: int = Field(
+        default=0, ge=0, le=65535, description="on this port, in plain HTTP; 0: on none"
     )
     fetch_bytes_max: int = Field(
         default=16 * 1024 * 1024, ge=1024, description="read ahead by one worker"

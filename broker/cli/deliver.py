@@ -2,10 +2,13 @@
 
 import asyncio
 import signal
+import socket
 import sys
+from contextlib import nullcontext
 
 from broker.cli.failure import EXIT_USAGE, Failure
 from broker.cli.home import AgencyOption, Config, load_config
+from broker.cli.serve import bound
 
 
 def command(agency: AgencyOption, config: Config = None) -> None:
@@ -38,14 +41,18 @@ def command(agency: AgencyOption, config: Config = None) -> None:
         raise Failure("That is no agency id", EXIT_USAGE, {"try": "fame agency ls"}) from error
     configure_logging()
 
-    async def run() -> None:
+    async def run(taken: socket.socket | None) -> None:
         stop = asyncio.Event()
         for ending in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(ending, stop.set)
         worker = build_worker(settings, name)
         if sys.stderr.isatty():
             print(f"Delivering to {name}; Ctrl-C stops it.", file=sys.stderr)
-        await worker.run(stop)
+        await worker.run(stop, taken)
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run())
+    host, port = settings.kafka.worker_host, settings.kafka.worker_port
+    with (
+        bound(host, port, "kafka.worker_port") if port else nullcontext() as taken,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        runner.run(run(taken))

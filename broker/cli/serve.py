@@ -28,7 +28,7 @@ def command(
     from broker.app import build, server
     from broker.edge.telemetry import configure_logging
 
-    with _bound(settings.http.host, settings.http.port) as taken:
+    with bound(settings.http.host, settings.http.port) as taken:
         configure_logging()
         # The server ends in order and then raises its signal again; to us it is a good end.
         for ending in (signal.SIGTERM, signal.SIGINT):
@@ -58,10 +58,11 @@ def _spare_the_collector() -> None:
     gc.set_threshold(COLLECT_AFTER, 20, 20)
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def bound(host: str, port: int, setting: str = "--port") -> socket.socket:
     """Return a socket that holds the address, so that a mistake shows before anything is opened.
 
-    The server listens once it is ready: whoever can connect can send.
+    The server listens once it is ready: whoever can connect can send. ``setting`` is what
+    names another port.
 
     Raises:
         Failure: the address is taken or not ours.
@@ -73,15 +74,15 @@ def _bound(host: str, port: int) -> socket.socket:
         taken.bind((host, port))
     except OSError as error:
         taken.close()
-        raise _cannot_listen(host, port, error) from error
+        raise _cannot_listen(host, port, error, setting) from error
     return taken
 
 
-def _cannot_listen(host: str, port: int, error: OSError) -> Failure:
+def _cannot_listen(host: str, port: int, error: OSError, setting: str = "--port") -> Failure:
     in_use = error.errno == errno.EADDRINUSE
     rows = {
         "where": f"{host}:{port}",
         "why": "another program listens there" if in_use else (error.strerror or ""),
-        "try": "stop the other one, or name another port with --port",
+        "try": f"stop the other one, or name another port with {setting}",
     }
     return Failure("The broker cannot listen there", EXIT_UNAVAILABLE, rows)

@@ -224,7 +224,7 @@ class KafkaOutgoing:
             before = self._behind[recipient]
             had_room = self.room(recipient)
             try:
-                lag = await self._meter.lag(self._topics[recipient])
+                lag = await self.lag(recipient)
             except Fault as fault:
                 log.warning("lag_unknown", code=fault.reason.value, recipient=recipient)
                 self.reachable = False

@@ -100,20 +100,25 @@ class Progress:
 
 
 class KafkaConsumer:
-    """Takes records, and commits the offsets of those that were settled. `aclose` ends it."""
+    """Takes records, and commits the offsets of those that were settled. `aclose` ends it.
+
+    ``keys`` is asked at once, and again at each record that opens with none of them: a key
+    that was added meanwhile needs no restart.
+    """
 
     def __init__(
         self,
         settings: KafkaSettings,
         topic: str,
-        keys: OwnKeys,
+        keys: Callable[[], OwnKeys],
         quarantine: Quarantine,
         *,
         window_max: int = 64,
     ) -> None:
         self._settings = settings
         self._topic = topic
-        self._keys = keys
+        self._read_keys = keys
+        self._keys = keys()
         self._quarantine = quarantine
         self._window_max = window_max
         self._consumer: Any = None
@@ -179,6 +184,11 @@ class KafkaConsumer:
             log.warning("offsets_not_committed")
         await self._drop()
 
+    @property
+    def joined(self) -> bool:
+        """Say whether the cluster has it as a reader of the topic, with partitions or without."""
+        return self._consumer is not None
+
     async def _current(self) -> Any:  # noqa: ANN401 - aiokafka has no types
         if self._consumer is None:
             with kafka_faults():
@@ -221,7 +231,7 @@ class KafkaConsumer:
         place = Place(record.topic, record.partition, record.offset, self.reign)
         self._progress.taken(at, record.offset)
         try:
-            card, body = _read(record, self._keys)
+            card, body = self._read(record)
         except (NotOurs, Unreadable) as error:
             poison = Poison(place, str(error))
         else:
@@ -236,6 +246,21 @@ class KafkaConsumer:
             raise
         self._end(place)
         return None
+
+    def _read(self, record: Any) -> tuple[Card, bytes]:  # noqa: ANN401 - no types
+        try:
+            return _read(record, self._keys)
+        except Unreadable:
+            try:
+                found = self._read_keys()
+            except Fault:
+                log.warning("keys_unreadable")
+                raise Unreadable("the keys of the agency cannot be read") from None
+            if found.keys.keys() == self._keys.keys.keys():
+                raise
+            self._keys = found
+            log.info("keys_reloaded", found=len(found.keys))
+            return _read(record, found)
 
     def _end(self, place: Place) -> None:
         if place.reign == self.reign:

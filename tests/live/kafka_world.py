@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Awaitable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -162,7 +163,7 @@ class World:
     ) -> KafkaConsumer:
         settings = self.settings(principal or f"fame-deliver-{agency}", **changes)
         topic = self.topics.topics[agency].name
-        keys = self.own_keys(agency)
+        keys = partial(self.own_keys, agency)
         return KafkaConsumer(settings, topic, keys, self.set_aside, window_max=window_max)
 
     async def lag(self, agency: AgencyId = SUNDERLAND) -> int:

@@ -36,7 +36,7 @@ async def main() -> None:
         session_s=told["session_s"],
     )
     keys = own_keys(AgencyId(told["agency"]), [told["key"].encode()])
-    worker = KafkaConsumer(settings, told["topic"], keys, refuse)
+    worker = KafkaConsumer(settings, told["topic"], lambda: keys, refuse)
     arrived = await worker.take()
     print("took", arrived.card.dispatch.delivery_id, flush=True)
     await heard()
