@@ -63,6 +63,24 @@ class Override:
     until: datetime
     review_by: datetime
 
+    def reaches(
+        self,
+        *,
+        sender: AgencyId,
+        recipient: AgencyId,
+        purpose: str,
+        message_type: str,
+        now: datetime,
+    ) -> bool:
+        """Return whether it is about this disclosure, at this moment."""
+        return (
+            self.agency == sender
+            and recipient in self.recipients
+            and purpose in self.purposes
+            and message_type in self.message_types
+            and self.recorded_at <= now < self.until
+        )
+
     def carries(  # noqa: PLR0913 - the question in full
         self,
         *,
@@ -74,13 +92,8 @@ class Override:
         now: datetime,
     ) -> bool:
         """Return whether it answers for this disclosure, on this power, at this moment."""
-        return (
-            self.agency == sender
-            and recipient in self.recipients
-            and purpose in self.purposes
-            and message_type in self.message_types
-            and self.gateway == gateway.gateway_id
-            and self.recorded_at <= now < self.until
+        return self.gateway == gateway.gateway_id and self.reaches(
+            sender=sender, recipient=recipient, purpose=purpose, message_type=message_type, now=now
         )
 
 

@@ -3,14 +3,15 @@
 A record is JSON of a few hundred bytes beside the decision. It says which elements the payload
 holds, as bits over the paths of its schema in their order, with the start of a digest of these
 paths, so that a schema that has changed since makes it unknown instead of wrong. Of consent it
-holds the answers of the register, one for each kind, not the consents. It speaks of a subject,
-who is a pseudonym, so it is erased with the payload.
+holds the answers of the register, one for each kind, not the consents; of a decision to share
+without consent, only the power that it stands on. It speaks of a subject, who is a pseudonym,
+so it is erased with the payload.
 """
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
@@ -20,14 +21,18 @@ from broker.core.consent import GROUNDS, Consent, Disclosure, Reach, consent_rea
 from broker.core.errors import Rejection
 from broker.core.facts import GIVEN, Categories, DecisionFacts, facts_of, local_name
 from broker.core.handover import follows_answer
-from broker.core.identity import AgencyId
+from broker.core.identity import AgencyId, SubjectRef
 from broker.core.instant import from_millis, millis
 from broker.core.message import Practitioner, ValidMessage
+from broker.core.override import Override
 from broker.core.reasons import Reason
 
-VERSION = 3  # one more whenever a decision asks for another fact: see the tests
+VERSION = 4  # one more whenever a decision asks for another fact: see the tests
+_ASKS_TAKEN = 3  # the version since which it says that a recipient has not taken what is offered
+_OLDEST = 2  # before, the answer on consent was one for all kinds of it
 STATED = "STATED"  # for what is asked of a decision only whether it is there
 NOBODY = ""  # a practitioner's reference is never kept
+_MOMENT = timedelta(milliseconds=1)
 _STATED = ("reason_for_access",)
 _FLAGS = tuple(one.name for one in fields(DecisionFacts) if one.type is bool)
 _CODES = tuple(
@@ -40,10 +45,14 @@ MakeRecord = Callable[[AgencyId, Collection[Consent] | None], str]
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """A decision's question as it stood: the facts, the answer on consent in them, the instant."""
+    """A decision's question as it stood: the facts, the answer on consent in them, the instant.
+
+    ``override`` stands for the decision to share without consent that carried this disclosure.
+    """
 
     facts: DecisionFacts
     at: datetime
+    override: Override | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +79,16 @@ class Records:
         self._shapes: dict[tuple[str, str, str], _Shape | None] = {}
 
     def of(
-        self, message: ValidMessage, now: datetime, taken: Collection[AgencyId] = ()
+        self,
+        message: ValidMessage,
+        now: datetime,
+        taken: Collection[AgencyId] = (),
+        override: Override | None = None,
     ) -> MakeRecord:
         """Return what makes the record of the decision on ``message`` for each recipient.
 
-        ``taken`` are the recipients that have taken it, where that is asked.
+        ``taken`` are the recipients that have taken it, where that is asked; ``override`` is
+        the sender's own decision to share about this subject without consent.
         """
         facts = facts_of(message)
         follows = follows_answer(facts.message_type)
@@ -99,20 +113,31 @@ class Records:
                 said["parts"] = parts
             if follows and recipient not in taken:
                 said["is"] = [*common["is"], "untaken"]
+            if override is not None and _answers_for(override, facts, recipient, now):
+                said["override"] = override.gateway
             return orjson.dumps(said).decode()
 
         return made
 
-    def past(
-        self, record: str, *, sender: AgencyId, message_type: str, version: str, purpose: str
+    def past(  # noqa: PLR0913 - a row of the store
+        self,
+        record: str,
+        *,
+        sender: AgencyId,
+        recipient: AgencyId,
+        message_type: str,
+        version: str,
+        purpose: str,
     ) -> Past | None:
-        """Return the question that ``record`` keeps; None if it is of another schema or version.
+        """Return the question that ``record`` keeps; None if not all of it is known.
 
-        The other arguments are what stands beside it in the store.
+        So it is when the schema has changed since, and when an older version of the record does
+        not say what the decision may have turned on. The other arguments are what stands beside
+        it in the store.
         """
         read = orjson.loads(record)
         shape = self._shape(message_type, version, read["holds"])
-        if shape is None or read["v"] != VERSION:
+        if shape is None or not _told(read, message_type):
             return None
         person = read.get("by")
         stated: dict[str, Any] = {name: read[name] for name in _CODES if name in read}
@@ -129,7 +154,10 @@ class Records:
             consent_reach=_reaches(read.get("parts", {})),
             **stated,
         )
-        return Past(facts, from_millis(read["at"]))
+        at, gateway = from_millis(read["at"]), read.get("override")
+        if gateway is None:
+            return Past(facts, at)
+        return Past(facts, at, _remembered(gateway, facts, recipient, at))
 
     def _layout(self, message_type: str, version: str) -> _Layout:
         key = message_type, version
@@ -158,6 +186,51 @@ class Records:
         number = int(digits, 16)
         paths = frozenset(path for path, place in layout.places.items() if number >> place & 1)
         return _Shape(paths, frozenset(layout.categories[path] for path in paths))
+
+
+def _told(read: Mapping[str, Any], message_type: str) -> bool:
+    """Return whether ``read`` says all that a decision asks, although it may be an older one."""
+    number, answers = read["v"], read["consent"]
+    if number >= VERSION:
+        return bool(number == VERSION)
+    if number < _OLDEST or (number < _ASKS_TAKEN and follows_answer(message_type)):
+        return False
+    # Which decision to share without consent there was, it does not say. There was none where
+    # nobody looked, or where the message was about nobody, and none that mattered beside a yes.
+    whole = answers is None or ("parts" not in read and set(answers.values()) == {GIVEN})
+    return whole or "has_subject" not in read["is"]
+
+
+def _remembered(gateway: str, facts: DecisionFacts, recipient: AgencyId, at: datetime) -> Override:
+    """Return what stands for a decision to share without consent that reached this disclosure."""
+    return Override(
+        override_id=STATED,
+        subject=SubjectRef(STATED),
+        agency=facts.sender,
+        reason=STATED,
+        gateway=gateway,
+        purposes=frozenset({facts.purpose}),
+        message_types=frozenset({facts.message_type}),
+        recipients=frozenset({recipient}),
+        decided_by=NOBODY,
+        approved_by=NOBODY,
+        made_at=at,
+        recorded_at=at,
+        until=at + _MOMENT,
+        review_by=at + _MOMENT,
+    )
+
+
+def _answers_for(
+    override: Override, facts: DecisionFacts, recipient: AgencyId, now: datetime
+) -> bool:
+    return override.reaches(
+        sender=facts.sender,
+        recipient=recipient,
+        purpose=facts.purpose,
+        message_type=facts.message_type,
+        now=now,
+    )
 
 
 def _answers(

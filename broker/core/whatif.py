@@ -95,7 +95,7 @@ class WhatIf:
         """Decide ``one`` again, under the draft."""
         self.asked += 1
         facts = one.past.facts
-        decision = decide_facts(facts, one.recipient, self._draft, (), one.past.at)
+        decision = _again(one, self._draft)
         if facts.consent_answers is None and _rests_on_consent(decision):
             self.consent_unknown += 1
         now = outcome_of(decision)
@@ -130,8 +130,12 @@ class WhatIf:
         """Return whether today's register turns it like this too: agencies, gateways, versions."""
         if turn in (Turn.SHOWS_MORE, Turn.SHOWS_LESS):
             return False
-        today = decide_facts(one.past.facts, one.recipient, self._live, (), one.past.at)
-        return outcome_of(today).reason == now.reason
+        return outcome_of(_again(one, self._live)).reason == now.reason
+
+
+def _again(one: PastDecision, register: Register) -> Decision:
+    past = one.past
+    return decide_facts(past.facts, one.recipient, register, (), past.at, override=past.override)
 
 
 def _rests_on_consent(decision: Decision) -> bool:

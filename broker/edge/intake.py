@@ -182,7 +182,7 @@ class Intake:
         # The clock is read after the facts: a decision judges what it has seen (§3.4).
         decided_at = self.clock.now()
         decisions = self._decide(message, facts, decided_at)
-        made = self.records.of(message, decided_at, facts.taken)
+        made = self.records.of(message, decided_at, facts.taken, facts.override)
         verdicts = tuple(
             replace(verdict, record=made(verdict.recipient, facts.consents))
             for verdict in self._minimise(message, facts, decisions)

@@ -55,6 +55,7 @@ def past_decisions(
         past = facts and records.past(
             facts,
             sender=AgencyId(sender),
+            recipient=AgencyId(to),
             message_type=message_type,
             version=version,
             purpose=purpose,

@@ -77,6 +77,7 @@ class Verdict:
     gateway: str | None = None
     strip_location: bool = False
     warnings: tuple[str, ...] = ()
+    overridden: bool = False  # without the sender's decision to go on, it would not pass like this
     untold: frozenset[str] = frozenset()  # categories of data items that consent does not reach
 
 
@@ -96,7 +97,7 @@ class _Candidate:
 
     @property
     def name(self) -> str:
-        return f"{self.protocol['id']}@{self.protocol['version']}"
+        return _name(self.protocol)
 
 
 class Oracle:
@@ -109,22 +110,30 @@ class Oracle:
         self.purposes = {one["code"]: one for one in tables["purposes.toml"]["purpose"]}
         self.categories = categories
 
-    def opinion(self, said: Said, consents: Sequence[Any], now: datetime) -> Verdict:
-        """Return what the rule book makes of ``said`` at ``now``."""
+    def opinion(
+        self, said: Said, consents: Sequence[Any], now: datetime, override: Any = None
+    ) -> Verdict:
+        """Return what the rule book makes of ``said`` at ``now``.
+
+        ``override`` is a decision of the sender to share about this person without consent.
+        """
         if (refusal := self._membership(said)) is not None:
             return refusal
         candidates = [
-            _Candidate(protocol, flow)
+            candidate
             for protocol in sorted(self.protocols, key=lambda one: (one["id"], -one["version"]))
+            if protocol["tier"] == 2
             for flow in protocol.get("flow", [])
-            if self._between(protocol, flow, said.sender, said.recipient)
-            and said.type in _types(flow)
+            if self._reached(protocol, flow, said)
+            for candidate in (*self._local(protocol, flow, said), _Candidate(protocol, flow))
         ]
         for one in candidates:
             self._examine(one, said, consents, now)
+            if set(one.failures) & {"ISP-6"} and self._decided_to_go_on(one, said, override, now):
+                del one.failures["ISP-6"]
         good = [one for one in candidates if not one.failures]
         if good:
-            return self._permit(good[0], said, consents, now)
+            return self._permit(good[0], said, consents, now, override)
         if candidates:
             far = max(one.came for one in candidates)
             one = next(one for one in candidates if one.came == far)
@@ -164,6 +173,25 @@ class Oracle:
             and party(recipient, "SENDER", flow["to"])
         )
 
+    def _reached(self, protocol: Table, flow: Table, said: Said) -> bool:
+        between = self._between(protocol, flow, said.sender, said.recipient)
+        return between and said.type in _types(flow)
+
+    def _local(self, protocol: Table, flow: Table, said: Said) -> list[_Candidate]:
+        """What the two have agreed between them in the place of this flow (ISP-3.12)."""
+        return [
+            _Candidate(narrow, own)
+            for narrow in self.protocols
+            if narrow["tier"] == 3 and narrow["parent"] == _name(protocol)
+            for own in narrow["flow"]
+            if own["id"] == flow["id"] and self._reached(narrow, own, said)
+        ]
+
+    def _replaced(self, one: _Candidate, said: Said, now: datetime) -> bool:
+        """Whether a local flow has begun, in whatever state it is now."""
+        begun = [self._start(local.protocol) for local in self._local(one.protocol, one.flow, said)]
+        return any(start is not None and start <= now for start in begun)
+
     def _nothing_agreed(self, said: Said) -> Verdict:
         def types(sender: str, recipient: str) -> set[str]:
             return {
@@ -186,7 +214,7 @@ class Oracle:
         yield protocol
         if "parent" in protocol and protocol["tier"] > 0:
             for one in self.protocols:
-                if f"{one['id']}@{one['version']}" == protocol["parent"]:
+                if _name(one) == protocol["parent"]:
                     yield from self._chain(one)
 
     def _start(self, protocol: Table) -> datetime | None:
@@ -251,6 +279,8 @@ class Oracle:
         if f"{said.type}/{said.version}" not in one.flow["message_types"]:
             fails["ISP-3.4"] = "TYPE_NOT_COVERED"
         troubles = [self._trouble(protocol, now) for protocol in self._chain(one.protocol)]
+        if troubles[0] is None and self._replaced(one, said, now):
+            troubles[0] = "ISP_EXPIRED"
         if any(troubles):
             fails["ISP-3.5"] = next(trouble for trouble in troubles if trouble)
         if said.type == "RecordTransfer" and not (said.taken or said.again):
@@ -379,6 +409,23 @@ class Oracle:
         # person's own no shuts it.
         return None if said.again and reason in ("NO_CONSENT", "CONSENT_SCOPE") else reason
 
+    def _decided_to_go_on(self, one: _Candidate, said: Said, override: Any, now: datetime) -> bool:
+        """Whether the sender decided to share just this without asking, on the power relied on.
+
+        Who only has to say why consent was not obtained (ISP-6.5) has to say it all the same.
+        """
+        if override is None or not self._model(one.flow, said).startswith("EXPLICIT"):
+            return False
+        named = (
+            (said.sender, {override.agency}),
+            (said.recipient, override.recipients),
+            (said.purpose, override.purposes),
+            (said.type, override.message_types),
+            (one.gateway, {override.gateway}),
+        )
+        lasts = not (now < override.recorded_at or override.until <= now)
+        return lasts and all(what in listed for what, listed in named)
+
     def _identifier_lacks(self, said: Said, *, late: bool = False) -> bool:
         child = self.purposes.get(said.purpose, {}).get("child", False)
         told = said.identifier or (said.omission is not None and not late)
@@ -412,8 +459,9 @@ class Oracle:
         )
 
     def _permit(
-        self, one: _Candidate, said: Said, consents: Sequence[Any], now: datetime
+        self, one: _Candidate, said: Said, consents: Sequence[Any], now: datetime, override: Any
     ) -> Verdict:
+        goes_on = self._decided_to_go_on(one, said, override, now)
         warnings = [
             "overdue"
             for protocol in self._chain(one.protocol)
@@ -422,7 +470,8 @@ class Oracle:
         model = self._model(one.flow, said)
         if model == "INFORMED_ONLY":
             warnings.append("informed")
-        if limited(one.flow, model, said, consents, now):
+        partly = limited(one.flow, model, said, consents, now)
+        if partly and not goes_on:
             warnings.append("partly")
         if model == "EXPLICIT_OR_HARM" and harm(said):
             warnings.append("harm")
@@ -430,6 +479,9 @@ class Oracle:
             warnings.append("unplaced")
         if self._identifier_lacks(said):
             warnings.append("identifier")
+        needed = partly or self._consent(one.flow, said, consents, now) is not None
+        if goes_on and needed:
+            warnings.append("overridden")
         return Verdict(
             permitted=True,
             protocol=one.name,
@@ -437,7 +489,8 @@ class Oracle:
             gateway=one.gateway,
             strip_location=said.shielded,
             warnings=tuple(warnings),
-            untold=self._untold(one.flow, said, consents, now),
+            overridden=goes_on and needed,
+            untold=frozenset() if goes_on else self._untold(one.flow, said, consents, now),
         )
 
 
@@ -539,6 +592,10 @@ def rightly_given(consent: Any) -> bool:
     assessed = consent.assessment
     thorough = assessed is not None and looked_at <= assessed.factors and assessed.assessor
     return bool(who == right and thorough and assessed.at <= consent.given_at)
+
+
+def _name(protocol: Table) -> str:
+    return f"{protocol['id']}@{protocol['version']}"
 
 
 def _types(flow: Table) -> set[str]:

@@ -16,6 +16,7 @@ from broker.core.consent import Consent
 from broker.core.facts import DecisionFacts
 from broker.core.identity import AgencyId, SubjectRef
 from broker.core.message import Practitioner, Subject, ValidMessage
+from broker.core.override import Override
 from tests.unit import oracle
 from tests.unit.oracle import Said
 from tests.unit.policy_world import CONSENT, SHARING, Tables, files, message
@@ -37,6 +38,10 @@ RIGHTLY = (
 FACTORS = ("MATURITY", "UNDERSTANDS_ISSUE", "UNDERSTANDS_RISKS", "KNOWS_ALTERNATIVES", "ADVISED")
 FLAGS = ("relevant_authority_115", "pcsc_specified", "health_or_social_care")
 BASE = date(2026, 3, 20)  # near the change of the clocks, which is on 29 March
+NOT_LOCAL = (  # what a local agreement takes from the one above it
+    "subject_categories", "controller_model", "onward_sharing", "dpia_ref", "risk_score",
+    "secondary_use", "automated_decision",
+)  # fmt: skip
 EDGES = (timedelta(0), timedelta(milliseconds=1), timedelta(microseconds=1), timedelta(hours=1))
 
 
@@ -50,6 +55,7 @@ class Case:
     said: Said
     consents: tuple[Consent, ...]
     now: datetime
+    override: Override | None = None
 
 
 class Chance(random.Random):
@@ -71,7 +77,8 @@ def cases(seed: int, count: int) -> Iterator[Case]:
         chance.calm = chance.choice((0.0, 0.7, 0.95))
         said = _said(chance, tables)
         now = _time(chance, times)
-        yield Case(seed, number, tables, said, _consents(chance, said, now), now)
+        consents = _consents(chance, said, now)
+        yield Case(seed, number, tables, said, consents, now, _override(chance, said, now))
 
 
 def _mostly(chance: Chance, usual: Any, *other: Any, often: float = 0.85) -> Any:
@@ -111,7 +118,39 @@ def _partnership(chance: Chance) -> Tables:
         for version in range(1, chance.choice((1, 1, 2, 3)) + 1):
             made = _protocol(chance, checks, name, version)
             tables[f"sharing/{name}.v{version}.toml"] = made
+            if chance.random() < 0.25:
+                local = f"{name}{version}-local"
+                tables[f"sharing/{local}.v1.toml"] = _local(chance, made, local)
     return tables
+
+
+def _local(chance: Chance, above: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return an agreement of two parties under ``above`` that narrows one of its flows or more."""
+    table = {key: value for key, value in above.items() if key not in NOT_LOCAL}
+    table |= {"id": name, "version": 1, "tier": 3}
+    table["parent"] = f"{above['id']}@{above['version']}"
+    table |= _life(chance, table, calm=0.7)
+    table.pop("last_day", None)
+    flows = chance.sample(above["flow"], chance.randint(1, len(above["flow"])))
+    return table | {"flow": [_narrowed(chance, flow) for flow in flows]}
+
+
+def _narrowed(chance: Chance, flow: dict[str, Any]) -> dict[str, Any]:
+    strict = MODELS.index("EXPLICIT_REQUIRED")
+    narrow = {
+        **flow,
+        "message_types": sorted(chance.sample(flow["message_types"], 1)),
+        "from": chance.sample(flow["from"], 1),
+        "to": chance.sample(flow["to"], chance.randint(1, len(flow["to"]))),
+        "purposes": chance.sample(flow["purposes"], chance.randint(1, len(flow["purposes"]))),
+    }
+    if chance.random() < 0.4:
+        narrow["consent"] = narrow["sensitive_consent"] = MODELS[strict]
+    if chance.random() < 0.3:
+        narrow["shielded"] = "REFUSE"
+    if chance.random() < 0.3:
+        narrow["gateways"] = chance.sample(flow["gateways"], 1)
+    return narrow
 
 
 def _gateways(chance: Chance) -> list[dict[str, Any]]:
@@ -389,6 +428,29 @@ def _consents(chance: Chance, said: Said, now: datetime) -> tuple[Consent, ...]:
         )
 
     return tuple(one(number) for number in range(chance.choice((0, 1, 1, 1, 2, 3))))
+
+
+def _override(chance: Chance, said: Said, now: datetime) -> Override | None:
+    """Return a decision to go on without consent, most often one that reaches the message."""
+    if chance.random() < 0.6:
+        return None
+    early, late = now - timedelta(hours=1), now + timedelta(hours=1)
+    return Override(
+        override_id="o-1",
+        subject=SubjectRef("ab12"),
+        agency=AgencyId(_mostly(chance, said.sender, *AGENCIES, often=0.95)),
+        reason="SIGNIFICANT_HARM",
+        gateway=chance.choice(("G-0", "G-1", "G-2")),
+        purposes=frozenset(_mostly(chance, [said.purpose], PURPOSES, ["OTHER"], often=0.9)),
+        message_types=frozenset(_mostly(chance, [said.type], KINDS, ["Other"], often=0.9)),
+        recipients=frozenset({AgencyId(_mostly(chance, said.recipient, *AGENCIES, often=0.9))}),
+        decided_by="d1",
+        approved_by="a1",
+        made_at=early,
+        recorded_at=_mostly(chance, early, now, now + EDGES[2], often=0.8),
+        until=_mostly(chance, late, now, now + EDGES[2], often=0.8),
+        review_by=late,
+    )
 
 
 def _assessment(chance: Chance, at: datetime) -> Assessment:

@@ -28,6 +28,7 @@ WORDS = {
     remedy.HARM: "harm",
     remedy.IDENTIFIER_SOON: "identifier",
     remedy.PARTLY: "partly",
+    remedy.OVERRIDDEN: "overridden",
     remedy.UNPLACED: "unplaced",
 }
 
@@ -46,7 +47,7 @@ def decided(case: Case, register: Register) -> Verdict:
     said, recipient = case.said, AgencyId(case.said.recipient)
     if said.again:
         decision: Decision = decide_facts(
-            as_facts(said), recipient, register, case.consents, case.now
+            as_facts(said), recipient, register, case.consents, case.now, override=case.override
         )
     else:
         decision = decide(
@@ -56,6 +57,7 @@ def decided(case: Case, register: Register) -> Verdict:
             case.consents,
             case.now,
             schemas=Schemas(),
+            override=case.override,
             taken=said.taken,
         )
     if isinstance(decision, Permitted):
@@ -66,6 +68,7 @@ def decided(case: Case, register: Register) -> Verdict:
             gateway=decision.gateway,
             strip_location=decision.strip_location,
             warnings=tuple(WORDS.get(text, "overdue") for text in decision.warnings),
+            overridden=decision.override is not None,
             untold=frozenset(one for one in ELEMENTS.values() if not decision.reach.covers(one)),
         )
     return Verdict(
@@ -87,11 +90,18 @@ def compare(seeds: range) -> Counter[str]:
                 register = build_register(case.tables, {}, {})
                 second = Oracle(case.tables, ELEMENTS)
             found = decided(case, register)
-            expected = second.opinion(case.said, case.consents, case.now)
+            expected = second.opinion(case.said, case.consents, case.now, case.override)
             where = f"seed {case.seed}, case {case.number}, {case.now}, {case.said}"
             assert found == expected, where
-            met[found.reason or ("PARTLY" if found.untold else "PERMITTED")] += 1
+            met[found.reason or _kind(found)] += 1
+            met["LOCAL"] += "-local@" in (found.protocol or "")
     return met
+
+
+def _kind(found: Verdict) -> str:
+    if found.overridden:
+        return "OVERRIDDEN"
+    return "PARTLY" if found.untold else "PERMITTED"
 
 
 @pytest.mark.parametrize("part", range(PARTS))
@@ -118,12 +128,12 @@ def test_who_refused_a_service_did_not_refuse_that_information_is_shared() -> No
 def test_the_generated_cases_meet_every_reason_there_is() -> None:
     met = compare(range(10_000, 10_000 + 150))
 
-    assert set(met) == {
+    assert set(+met) == {
         "PERMITTED", "RECIPIENT_UNKNOWN", "AGENCY_SUSPENDED", "NO_ISP", "DIRECTION",
         "TYPE_NOT_COVERED", "PURPOSE_NOT_COVERED", "ISP_NOT_ACTIVE", "ISP_EXPIRED",
         "ISP_SUSPENDED", "GATEWAY_NOT_EFFECTIVE", "GATEWAY_PARTIES", "GATEWAY_CARVEOUT",
         "RECIPIENT_NOT_RELEVANT_AUTHORITY", "DETRIMENTAL", "PRACTITIONER", "NO_CONSENT",
         "CONSENT_REFUSED", "CONSENT_WITHDRAWN", "CONSENT_SCOPE", "IDENTIFIER_MISSING",
         "PUBLIC_TASK_NOT_STATED", "SHIELDED", "INCOMPLETE",
-        "NOT_TAKEN", "PARTLY",
+        "NOT_TAKEN", "PARTLY", "OVERRIDDEN", "LOCAL",
     }  # fmt: skip

@@ -130,7 +130,8 @@ def test_the_answer_is_that_of_deciding_on_the_messages_themselves() -> None:
     for seed in range(25):
         made = list(cases(seed, 20))
         live = build_register(made[0].tables, {}, {})
-        other = dict(made[0].tables)
+        own = made[0].tables.items()
+        other = {name: table for name, table in own if not name.startswith("sharing/")}
         other |= {
             name: table
             for name, table in next(cases(seed + 5000, 1)).tables.items()
@@ -140,13 +141,15 @@ def test_the_answer_is_that_of_deciding_on_the_messages_themselves() -> None:
         for case in made:
             message, to = as_message(case.said), AgencyId(case.said.recipient)
             now = case.now.replace(microsecond=case.now.microsecond // 1000 * 1000)
-            then = decide(message, to, live, case.consents, now, schemas=schemas)
-            will = decide(message, to, draft, case.consents, now, schemas=schemas)
-            record = Records(schemas).of(message, now)(to, case.consents)
+            over = case.override
+            then = decide(message, to, live, case.consents, now, schemas=schemas, override=over)
+            will = decide(message, to, draft, case.consents, now, schemas=schemas, override=over)
+            record = Records(schemas).of(message, now, (), over)(to, case.consents)
             header = message.header
             past = Records(schemas).past(
                 record,
                 sender=header.sender,
+                recipient=to,
                 message_type=header.message_type,
                 version=header.schema_version,
                 purpose=header.purpose,
@@ -163,3 +166,45 @@ def test_the_answer_is_that_of_deciding_on_the_messages_themselves() -> None:
                 assert (flips[0].before.reason, flips[0].after.reason) == reasons
                 turned += 1
     assert turned > 20
+
+
+def test_what_is_in_force_turns_none_of_its_own_decisions() -> None:
+    """By consent, to a part, by a decision to share without it, once and again at disclosure."""
+    schemas = Schemas(ELEMENTS)
+    met: Counter[str] = Counter()
+    for seed in range(40):
+        made = list(cases(seed, 20))
+        live = build_register(made[0].tables, {}, {})
+        what = WhatIf(live, live, schemas)
+        for case in made:
+            message, to = as_message(case.said), AgencyId(case.said.recipient)
+            taken = {to} if case.said.taken else set()
+            for now in (case.now, case.now + timedelta(hours=1)):  # it may have waited
+                then = decide(
+                    message,
+                    to,
+                    live,
+                    case.consents,
+                    now,
+                    schemas=schemas,
+                    override=case.override,
+                    taken=case.said.taken,
+                )
+                make = Records(schemas).of(message, now, taken, case.override)
+                past = Records(schemas).past(
+                    make(to, case.consents),
+                    sender=message.header.sender,
+                    recipient=to,
+                    message_type=message.header.message_type,
+                    version=message.header.schema_version,
+                    purpose=message.header.purpose,
+                )
+                assert past is not None
+                what.ask(PastDecision(past, to, outcome_of(then)))
+                if isinstance(then, Permitted):
+                    met["overridden"] += then.override is not None
+                    met["by consent"] += bool(then.consents)
+                    met["to a part"] += not then.reach.whole
+        assert not what.flips, seed
+
+    assert set(+met) == {"overridden", "by consent", "to a part"}
