@@ -1,6 +1,7 @@
 """Drafts against what a real broker decided and recorded: what would turn, and what is kept."""
 
 import json
+import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tests.contract.running import (
     COUNCIL,
     HR,
     PORTAL,
+    SCHOOL,
     YOT,
     Running,
     check_request,
@@ -27,6 +29,8 @@ from tests.contract.running import (
     running,
     vacancy,
 )
+from tests.contract.test_http_consents import code_of, recorded, withdrawn
+from tests.contract.test_http_overrides import decided, referral
 
 ROOT = Path(__file__).parents[2]
 Fame = Callable[..., tuple[int, str]]
@@ -37,11 +41,18 @@ def home(tmp_path: Path) -> Path:
     return copied_sandbox(tmp_path)
 
 
-@pytest.fixture
-async def broker(home: Path) -> AsyncIterator[Running]:
+@pytest.fixture(params=["sqlite", "postgres"])
+async def broker(home: Path, request: pytest.FixtureRequest) -> AsyncIterator[Running]:
     """A broker whose database is where its own configuration says."""
     (home / "data").mkdir(exist_ok=True)
-    async with running(home / "data", home=home) as made:
+    url = f"sqlite:///{home / 'data' / 'fame.db'}"
+    if request.param == "postgres":
+        url = request.getfixturevalue("postgres_url")
+    settings = home / "fame.toml"
+    words = settings.read_text()
+    assert "sqlite:///data/fame.db" in words
+    settings.write_text(words.replace("sqlite:///data/fame.db", url))
+    async with running(home / "data", home=home, store__url=url) as made:
         yield made
 
 
@@ -96,12 +107,31 @@ async def test_every_decision_on_record_can_be_made_again(broker: Running, home:
         records = conn.execute(select(decision.c.facts)).scalars().all()
     engine.dispose()
 
-    assert len(found) == 4
+    assert len(found) == len(records) == 4
     for one in found:
         assert one is not None
         again = decide_facts(one.past.facts, one.recipient, register, (), one.past.at)
         assert outcome_of(again) == one.outcome
     assert max(len(record) for record in records) < 500
+
+
+async def test_a_draft_is_asked_about_what_passed_by_consent_and_without(
+    broker: Running, home: Path, fame: Fame, tmp_path: Path
+) -> None:
+    consent = await recorded(broker)
+    assert await code_of(broker) == "accepted"
+    await withdrawn(broker, consent)
+    assert await code_of(broker) == "policy.consent_withdrawn"
+    decision_id = await decided(broker)
+    assert (await broker.post(SCHOOL, referral(decision_id))).status_code == 202
+    same = Path(shutil.copytree(home / "protocols", tmp_path / "same"))
+    draft = draft_of(home, "ne-referrals", ('s = ["CA04-10"]', 's = ["CA89-47"]'))
+
+    found = as_json(fame, "protocol", "whatif", str(same))
+    narrowed = as_json(fame, "protocol", "whatif", str(draft))
+
+    assert (found["turned"], found["not_known"], found["flips"]) == (0, 0, [])
+    assert "stops" in {flip["turn"] for flip in narrowed["flips"]}, narrowed  # it named the power
 
 
 async def test_whatif_tells_each_decision_that_would_turn(
@@ -126,8 +156,6 @@ async def test_whatif_tells_each_decision_that_would_turn(
 async def test_whatif_takes_a_period_and_a_folder(
     broker: Running, home: Path, fame: Fame, tmp_path: Path
 ) -> None:
-    import shutil
-
     await some_traffic(broker)
     folder = Path(shutil.copytree(home / "protocols", tmp_path / "changed"))
     same = as_json(fame, "protocol", "whatif", str(folder))
@@ -183,8 +211,6 @@ def test_diff_shows_what_stops_with_a_message_that_proves_it(
 def test_diff_of_folders_and_what_cannot_be_compared(
     home: Path, fame: Fame, tmp_path: Path
 ) -> None:
-    import shutil
-
     folder = Path(shutil.copytree(home / "protocols", tmp_path / "changed"))
     live = str(home / "protocols")
     same = fame("protocol", "diff", live, str(folder))
@@ -236,8 +262,6 @@ def test_forecast_looks_ahead_only(home: Path, fame: Fame) -> None:
 async def test_drift_tells_what_nobody_used_and_proposes_a_tighter_draft_that_reads_and_lints(
     broker: Running, home: Path, fame: Fame, tmp_path: Path
 ) -> None:
-    import shutil
-
     await some_traffic(broker)
     draft = tmp_path / "tighter.toml"
 
