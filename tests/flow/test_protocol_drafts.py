@@ -130,7 +130,7 @@ async def test_a_draft_is_asked_about_what_passed_by_consent_and_without(
     found = as_json(fame, "protocol", "whatif", str(same))
     narrowed = as_json(fame, "protocol", "whatif", str(draft))
 
-    assert (found["turned"], found["not_known"], found["flips"]) == (0, 0, [])
+    assert (found["decisions"], found["turned"], found["flips"]) == (4, 0, [])
     assert "stops" in {flip["turn"] for flip in narrowed["flips"]}, narrowed  # it named the power
 
 
