@@ -7,6 +7,7 @@ seconds besides, everybody is told to look again.
 import selectors
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -70,17 +71,20 @@ class News:
         with selectors.DefaultSelector() as selector:
             selector.register(self._closing, selectors.EVENT_READ)
             selector.register(conn.fileno(), selectors.EVENT_READ)
+            look_at = 0.0
             while True:
-                # Before waiting, because a measurement may have brought notes along.
-                self._clock.measure(conn)
-                tell(_MISSED)
-                while ready := selector.select(LOOK_S):
-                    if any(key.fileobj is self._closing for key, _ in ready):
-                        return
-                    for notify in conn.notifies(timeout=0):
-                        news = read_note(notify.payload, self._node)
-                        if news is not None:
-                            tell(news)
+                # By a time of its own: nodes that have much to say must not put it off.
+                if time.monotonic() >= look_at:
+                    self._clock.measure(conn)
+                    tell(_MISSED)  # a measurement may have brought notes along
+                    look_at = time.monotonic() + LOOK_S
+                ready = selector.select(max(0.0, look_at - time.monotonic()))
+                if any(key.fileobj is self._closing for key, _ in ready):
+                    return
+                for notify in conn.notifies(timeout=0) if ready else ():
+                    news = read_note(notify.payload, self._node)
+                    if news is not None:
+                        tell(news)
 
     def _closed(self, wait_s: float) -> bool:
         with selectors.DefaultSelector() as selector:

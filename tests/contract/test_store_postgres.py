@@ -44,6 +44,9 @@ async def nodes(
     await asyncio.gather(*(store.close() for store in opened))
 
 
+NOTE = next(_notes("another", Committed(frozenset({OTHER}), frozenset())))
+
+
 async def until(holds: Callable[[], object], within_s: float = 10.0) -> None:
     async with asyncio.timeout(within_s):
         while not holds():  # noqa: ASYNC110 - what is waited for says nothing
@@ -136,6 +139,19 @@ async def test_without_notes_everybody_looks_again_within_seconds(
         with answers.subscribe("q-1") as subscription:
             await there.submit(stores.with_header(submission(), correlation_id="q-1"))
             await asyncio.wait_for(subscription.news(), 10)
+
+
+async def test_the_clock_is_measured_in_time_while_notes_come_without_a_pause(
+    emptied_database: str,
+) -> None:
+    looks: list[Committed] = []
+    database = emptied_database.replace("+psycopg", "")
+    async with nodes(emptied_database, 1) as (here,), asyncio.timeout(60):
+        here.on_commit(lambda news: looks.append(news) if news.missed else None)
+        async with await psycopg.AsyncConnection.connect(database, autocommit=True) as other:
+            while len(looks) < 3:  # one when it begins to listen, and then each with a measurement
+                await other.execute("SELECT pg_notify('fame_committed', %s)", [NOTE])
+                await asyncio.sleep(0.05)
 
 
 async def test_a_node_whose_listener_was_ended_listens_again(emptied_database: str) -> None:
