@@ -29,6 +29,7 @@ from broker.core.signature import ProfileVerifier, Verifier
 from broker.core.signature_signxml import SignxmlVerifier
 from broker.core.signing import sign_canonical
 from broker.edge import telemetry
+from broker.edge.access_notices import AccessNotices
 from broker.edge.admission import Admission, Quotas
 from broker.edge.answers import Answers
 from broker.edge.attempts import Attempts, Patience
@@ -457,6 +458,9 @@ def _intake(workers: Workers) -> Intake:
         records=Records(parts.schemas),
         clerk=_consents(workers),
         onlooker=workers.shadows,
+        audit=AccessNotices(
+            workers.delivery.service.recorder.reporter, parts.issuer, parts.ring, parts.registers
+        ),
     )
 
 

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 from sqlalchemy import Connection
 
+from broker.core.access import names_controllers
 from broker.core.agency import MAILBOX, AgencyLookup
 from broker.core.clock_facts import stated_starts
 from broker.core.consent import Consent
@@ -112,6 +113,14 @@ class Decided:
     taken: frozenset[AgencyId] = frozenset()  # who has taken it, where that is asked
 
 
+class Audit(Protocol):
+    """Tells agencies who was shown that they work with somebody."""
+
+    def tell(self, conn: Connection, ledger: Ledger, submission: Submission) -> None:
+        """Do it, in the transaction that keeps what shows it."""
+        ...
+
+
 class Onlooker(Protocol):
     """Is told what was decided, once it is kept; it changes nothing."""
 
@@ -168,6 +177,7 @@ class Intake:
     records: Records
     clerk: Clerk | None = None
     onlooker: Onlooker | None = None
+    audit: Audit | None = None
 
     async def submit(self, body: bytes, peer: Peer, trace: Trace) -> Submitted:
         """Take one submission to the end: kept, with a verdict for each recipient.
@@ -346,6 +356,8 @@ class Intake:
             acts.append(partial(clerk.overridden, submission=submission))
         if answer is not None:
             acts.append(partial(handovers.keep, submission=submission, answer=answer))
+        if self.audit is not None and names_controllers(submission.message.header.message_type):
+            acts.append(partial(self.audit.tell, submission=submission))
         return (lambda conn, ledger: [act(conn, ledger) for act in acts]) if acts else None
 
 

@@ -74,6 +74,61 @@ async def test_a_charity_learns_which_desk_to_ring_and_no_name(tmp_path: Path) -
         )
 
 
+async def test_who_works_with_a_child_hears_who_looked(tmp_path: Path) -> None:
+    async with journey(tmp_path) as j:
+        question = await asked(j)
+        found = sample("WhoElseResponse", MatchStatus="MATCH", has=["Involvement/Contact/AgencyId"])
+        for contact in found.iter("{*}AgencyId"):
+            contact.text = SCHOOL
+        named = next(found.iter("{*}AgencyId"))
+        named.text = HEALTH
+        answer = await j.send(INDEX, found, SCHOOL, purpose="INDEX", correlation_id=question.number)
+        assert answer.answer.status_code == 202, answer.answer.text
+
+        told = await j.told(HEALTH, "AccessNotice", MessageId=answer.number)
+        assert told.says("ShownTo") == [SCHOOL]
+        assert told.says("ShownBy") == [INDEX]
+        assert told.says("ReasonForAccess") == [question.header.reason_for_access]
+        subject = next(one["subject"] for one in await j.entries() if one["kind"] == "submission")
+        assert told.says("SubjectRef") == [subject]
+        for name in ("GivenName", "FamilyName", "NHSNumber", "BirthDate", "PostCode"):
+            for element in found.iter(f"{{*}}{name}"):
+                assert (element.text or "").encode() not in told.body
+        for other in (SCHOOL, INDEX, CSC, POLICE):  # who looked, who showed it, who is not named
+            types = [one["message_type"] for one in await j.mailbox(other)]
+            assert "AccessNotice" not in types
+
+
+async def test_whom_the_reader_was_not_shown_hears_nothing(tmp_path: Path) -> None:
+    async with journey(tmp_path) as j:
+        question = await asked(j, CHARITY, "query-charity")
+        named = ["Involvement/Contact/AgencyId", "LeadProfessional/AgencyId"]
+        found = sample("WhoElseResponse", MatchStatus="MATCH", has=named)
+        for contact in found.iter("{*}AgencyId"):
+            contact.text = YOT
+        for lead in found.iter("{*}LeadProfessional"):
+            next(lead.iter("{*}AgencyId")).text = HEALTH
+        answer = await j.send(
+            INDEX, found, CHARITY, purpose="INDEX", correlation_id=question.number
+        )
+
+        told = await j.told(YOT, "AccessNotice", MessageId=answer.number)
+        assert told.says("ShownTo") == [CHARITY]
+        types = [one["message_type"] for one in await j.mailbox(HEALTH)]
+        assert "AccessNotice" not in types  # a charity is not shown who leads
+
+
+async def test_of_an_answer_that_does_not_pass_nobody_hears(tmp_path: Path) -> None:
+    async with journey(tmp_path) as j:
+        found = sample("WhoElseResponse", MatchStatus="MATCH", has=["Involvement/Contact/AgencyId"])
+        next(found.iter("{*}AgencyId")).text = HEALTH
+        sent = await j.send(INDEX, found, SCHOOL, purpose="YJ")
+
+        assert sent.outcome(SCHOOL)["decision"] == "REFUSED"
+        written = [one for one in await j.entries() if one["kind"] == "submission"]
+        assert len(written) == 1  # it, and no notice
+
+
 async def test_the_index_is_not_asked_without_a_reason(tmp_path: Path) -> None:
     async with journey(tmp_path) as j:
         sent = await j.send(

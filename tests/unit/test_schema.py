@@ -301,7 +301,7 @@ def test_a_subject_is_read_from_every_message_about_a_child(message_type: str) -
     # The broker's notices name no person: a case is a reference that its agencies know.
     notice = message_type in {"ConsentNotice", "OverrideNotice"}
     family = schemas().entry(message_type, "1.0").family
-    about_nobody = notice or family in ("vacancy", "report", "clock")
+    about_nobody = notice or family in ("vacancy", "report", "clock", "access")
     assert (subject is None) is about_nobody
 
 

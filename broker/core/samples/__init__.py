@@ -149,6 +149,19 @@ def _clock_notice(dice: Dice, _: Person, today: date) -> list[Tree]:
     ]
 
 
+def _access_notice(dice: Dice, _: Person, today: date) -> list[Tree]:
+    return [
+        ("MessageId", f"01900000-0000-7000-8000-{dice.number(0, 10**12 - 1):012d}"),
+        ("MessageType", "WhoElseResponse"),
+        ("ShownBy", "regional-index"),
+        ("ShownTo", "hylton-school"),
+        ("SubjectRef", f"{dice.number(0, 10**12 - 1):032x}"),
+        ("Purpose", "INDEX"),
+        ("ReasonForAccess", dice.pick(("ASSESSMENT", "EMERGENCY"))),
+        ("At", f"{today.isoformat()}T15:00:00Z"),
+    ]
+
+
 def _attachment(dice: Dice, _: date) -> Tree:
     return children.attachment(dice, 3000)
 
@@ -211,4 +224,5 @@ _SAMPLES: Mapping[str, _Sample] = {
     "OverrideNotice": _Sample("consent", consents.override_notice),
     "NonDeliveryReport": _Sample("report", _non_delivery),
     "ClockNotice": _Sample("clock", _clock_notice),
+    "AccessNotice": _Sample("access", _access_notice),
 }
