@@ -153,19 +153,19 @@ class Recorder:
         self.sent: list[Sent] = []
         self.events: list[Event] = []
         self.taken: list[Taken] = []
-        self._acknowledged: set[bytes] = set()
+        self.acknowledged: set[bytes] = set()
         self._delivered: set[str] = set()
 
     @property
     def open(self) -> int:
         """How many were acknowledged and not taken; those stopped on their way stay among them."""
-        return len(self._acknowledged) - len(self._delivered)
+        return len(self.acknowledged) - len(self._delivered)
 
     def said(self, event: Event) -> None:
         with self._lock:
             self.events.append(event)
             if event.kind is Kind.OK:
-                self._acknowledged.add(event.mark)
+                self.acknowledged.add(event.mark)
 
     def invented(self, sent: Sent) -> None:
         with self._lock:
