@@ -149,6 +149,19 @@ def test_every_link_of_a_page_leads_somewhere(path: Path) -> None:
     assert not [link for link in local if not (path.parent / link).exists()]
 
 
+def test_every_fault_of_the_table_has_its_test() -> None:
+    table = (ROOT / "tests" / "live" / "FAULTS.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:live|flow|contract)/\w+\.py)::(\w+)`", table)
+    missing = [
+        f"{file}::{test}"
+        for file, test in named
+        if f"def {test}(" not in (ROOT / "tests" / file).read_text(encoding="utf-8")
+    ]
+
+    assert len(named) == table.count(".py::")
+    assert not missing
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "broker" / "decisions").glob("*.md")), ids=name_of)
 def test_a_decision_record_says_what_why_and_what_follows(path: Path) -> None:
     text = path.read_text()
