@@ -6,7 +6,8 @@ number of nodes. What differs between them is here and there, and nowhere else.
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -171,6 +172,15 @@ def store_faults() -> Iterator[None]:
         yield
     except DATABASE_ERRORS as error:
         raise as_fault(error) from None  # PostgreSQL's own words hold values of the row
+
+
+def in_time(waits: Sequence[float]) -> Iterator[float]:
+    """Yield ``waits`` between attempts; none when the attempts alone took twice as long."""
+    until = time.monotonic() + 2 * sum(waits)
+    for wait_s in waits:
+        if time.monotonic() > until:
+            return
+        yield wait_s
 
 
 def as_fault(error: Exception) -> BrokerError:

@@ -12,12 +12,12 @@ import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import psycopg
 import structlog
-from sqlalchemy import URL, Connection, Engine, create_engine, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 
 from broker.core.errors import BrokerError, Transient
 from broker.core.reasons import Reason
@@ -32,6 +32,7 @@ from broker.edge.database import (
     store_faults,
 )
 from broker.edge.database_news import CHANNEL, News
+from broker.edge.database_silence import GRACE_S, Listened
 from broker.edge.partitions import tend
 from broker.ports import Clock
 
@@ -82,7 +83,7 @@ class PostgresDatabase:
             raise as_fault(error) from None
 
     def _engine(self, connections: int, *, read_only: bool) -> Engine:
-        return create_engine(
+        engine = create_engine(
             self._url,
             paramstyle="format",
             hide_parameters=True,  # an error's text names the statement, never what was in it
@@ -91,6 +92,17 @@ class PostgresDatabase:
             pool_timeout=self._settings.busy_timeout_s,
             connect_args=self._options(read_only=read_only),
         )
+
+        def connect(_dialect: object, _record: object, args: Any, options: Any) -> Listened:  # noqa: ANN401
+            return self._listened(Listened.connect(*args, **options))
+
+        event.listen(engine, "do_connect", connect)
+        return engine
+
+    def _listened(self, conn: Listened) -> Listened:
+        """Have ``conn`` outlast a statement that the server itself ends, and not much longer."""
+        conn.answer_s = self._settings.statement_timeout_s + GRACE_S
+        return conn
 
     def _options(self, *, read_only: bool) -> dict[str, Any]:
         """Return what each connection is opened with; nothing rests on the server's defaults.
@@ -121,7 +133,7 @@ class PostgresDatabase:
         url: URL = self._url.set(drivername="postgresql")
         conninfo = url.render_as_string(hide_password=False)
         options = self._options(read_only=False)
-        return psycopg.connect(conninfo, autocommit=True, **options)
+        return self._listened(Listened.connect(conninfo, autocommit=True, **options))
 
     def reading(self) -> Engine:
         """Return the engine of connections that read, each transaction one instant."""
@@ -133,8 +145,13 @@ class PostgresDatabase:
         with self.writing.begin() as conn:
             for name in ("lock_timeout", "statement_timeout"):
                 conn.exec_driver_sql(f"SET LOCAL {name} = '{_SCHEMA_S}s'")
-            conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_SCHEMA})")
-            yield conn
+            raw = cast("Listened", conn.connection.driver_connection)
+            raw.answer_s = _SCHEMA_S + GRACE_S
+            try:
+                conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_SCHEMA})")
+                yield conn
+            finally:
+                self._listened(raw)
 
     @contextlib.contextmanager
     def transaction(self, conn: Connection) -> Iterator[None]:

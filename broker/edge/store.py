@@ -27,6 +27,7 @@ from broker.edge.database import (
     StoreLost,
     StoreSettings,
     drop,
+    in_time,
     open_database,
     store_faults,
 )
@@ -176,7 +177,7 @@ class _Readers:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, query)
 
     def _read(self, query: Callable[[Connection], T]) -> T:
-        for wait_s in self._database.patience:
+        for wait_s in in_time(self._database.patience):
             try:
                 return self._once(query)
             except Interrupted:

@@ -33,6 +33,7 @@ from broker.edge.database import (
     as_fault,
     cursor_of,
     drop,
+    in_time,
     store_faults,
 )
 from broker.edge.ledger import Ledger
@@ -205,7 +206,7 @@ class Writer:
         return committed
 
     def _commit_patiently(self, batch: list[Job]) -> Committed:
-        for wait_s in self._database.patience:
+        for wait_s in in_time(self._database.patience):
             try:
                 return self._commit_once(batch)
             except Exception as error:

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +49,26 @@ class Postgres:
         since = self.server.log.stat().st_size
         self.server = Child.start(self.command, self.server.log, self.user)
         self.server.wait_logged(READY, since, START_S)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold it for a block, and every connection to it: they stay open and say nothing.
+
+        Each connection has a process of its own, in a session of its own.
+        """
+        self.breakable()
+        assert self.server is not None
+        first = self.server.process.pid
+        os.kill(first, signal.SIGSTOP)  # now there will be no others
+        others = Path(f"/proc/{first}/task/{first}/children").read_text(encoding="ascii").split()
+        processes = [*map(int, others), first]
+        try:
+            for one in processes:
+                os.kill(one, signal.SIGSTOP)
+            yield
+        finally:
+            for one in processes:
+                os.kill(one, signal.SIGCONT)
 
     def database(self, name: str) -> str:
         """Make an empty database and return its URL."""
