@@ -3,7 +3,8 @@
 The question is put to every pair of agencies, message type, version and purpose by itself. A
 clause is no wider than another if every message that passes under it would pass under the
 other, with at least as much of it shown. Where that cannot be told from the words of the two,
-the answer is wider: who is in doubt asks both parties.
+the answer is wider: who is in doubt asks both parties. Where several clauses reach a message, the
+first that permits it decides what is shown: one that goes away must not uncover a wider one.
 """
 
 from collections import defaultdict
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING
 from broker.core.clause import Clause
 from broker.core.identity import AgencyId
 from broker.core.outcome import FieldRule
-from broker.core.sharing import CATEGORY, PractitionerRule
+from broker.core.sharing import CATEGORY, EXPLICIT_MODELS, LOCAL_TIER, PractitionerRule
+from broker.core.wording import reworded
 
 if TYPE_CHECKING:  # a register is made with the help of this module
     from broker.core.protocol import Register
@@ -80,8 +82,11 @@ def compare(before: "Register", after: "Register", protocol_id: str = "") -> tup
 
 
 def widenings(before: Grants, after: Grants) -> tuple[Change, ...]:
-    """Return what ``after`` lets pass, or shows, beyond ``before``."""
-    return tuple(_changes(before, after, WIDER))
+    """Return what ``after`` lets pass, shows, or says otherwise, beyond ``before``.
+
+    It is total: whatever is not a narrowing beyond doubt is told.
+    """
+    return tuple(_changes(before, after, WIDER, words=True))
 
 
 def grants_of(register: "Register", protocol_id: str = "") -> Grants:
@@ -97,13 +102,18 @@ def grants_of(register: "Register", protocol_id: str = "") -> Grants:
     return grants
 
 
-def _changes(before: Grants, after: Grants, direction: str) -> Iterator[Change]:
+def _changes(
+    before: Grants, after: Grants, direction: str, *, words: bool = False
+) -> Iterator[Change]:
     """Yield what ``after`` has beyond ``before``, called ``direction``."""
     for key in sorted(after):
-        for clause in after[key]:
+        for place, clause in enumerate(after[key]):
             if clause.stands_from >= clause.stands_until:
                 continue  # nothing ever passes under it
-            for one in _beyond(clause, before.get(key, ())):
+            found = _beyond(
+                clause, after[key][:place], before.get(key, ()), key.purpose if words else None
+            )
+            for one in found:
                 yield Change(
                     direction,
                     key,
@@ -114,11 +124,61 @@ def _changes(before: Grants, after: Grants, direction: str) -> Iterator[Change]:
                 )
 
 
-def _beyond(clause: Clause, others: Sequence[Clause]) -> tuple[Difference, ...]:
-    """Return how ``clause`` is wider than the one of ``others`` that comes nearest to it."""
+def _beyond(
+    clause: Clause, earlier: Sequence[Clause], others: Sequence[Clause], purpose: str | None
+) -> tuple[Difference, ...]:
+    """Return how ``clause`` is wider than the one of ``others`` that comes nearest to it.
+
+    ``earlier`` are asked before it; with a ``purpose``, the words are compared too.
+    """
     if not others:
         return (Difference("flow", f"{clause.message_type} passes"),)
-    return min((differences(other, clause) for other in others), key=len)
+    found = (
+        (
+            *differences(other, clause),
+            *_uncovered(clause, earlier, others[:place]),
+            *(() if _is_above(other, clause) else _reason(other, clause)),
+            *(() if purpose is None else _words(other, clause, purpose)),
+        )
+        for place, other in enumerate(others)
+    )
+    return min(found, key=len)
+
+
+def _uncovered(
+    clause: Clause, earlier: Sequence[Clause], before: Sequence[Clause]
+) -> Iterator[Difference]:
+    """Find clauses that took messages ``before`` ``clause`` did, showed less, and are gone."""
+    for gone in before:
+        shows_more = (*_fields(gone, clause), *_consent(gone, clause))
+        if shows_more and not any(_covers(one, gone, clause) for one in earlier):
+            words = f"shows what {gone.clause_id} of {gone.protocol.reference} kept back"
+            yield Difference("field", words)
+
+
+def _covers(now: Clause, then: Clause, clause: Clause) -> bool:
+    """Return whether ``now`` takes all that ``then`` took, as long as ``clause`` stands."""
+    wider = (
+        one
+        for one in (*differences(now, then), *_reason(now, then))
+        if one.aspect not in ("dates", "terms")
+    )
+    begins = max(clause.stands_from, then.stands_from)
+    ends = min(clause.stands_until, then.stands_until)
+    return now.stands_from <= begins and now.stands_until >= ends and not any(wider)
+
+
+def _is_above(narrow: Clause, clause: Clause) -> bool:
+    """Return whether ``clause`` is a local flow under ``narrow``: `core.local` holds it to that."""
+    own, above = clause.protocol, narrow.protocol
+    return own.tier == LOCAL_TIER and own.protocol_id != above.protocol_id
+
+
+def _words(narrow: Clause, clause: Clause, purpose: str) -> Iterator[Difference]:
+    if _is_above(narrow, clause):
+        return  # it has the words of the one above it, or those that `_terms` compares
+    for what in reworded(narrow, clause, purpose):
+        yield Difference("terms", f"{what}: reads otherwise")
 
 
 def differences(narrow: Clause, clause: Clause) -> tuple[Difference, ...]:
@@ -138,16 +198,38 @@ def _dates(narrow: Clause, clause: Clause) -> Iterator[Difference]:
 
 
 def _gateways(narrow: Clause, clause: Clause) -> Iterator[Difference]:
-    known = {gateway.gateway_id for gateway in narrow.gateways}
-    for gateway in clause.gateways:
-        if gateway.gateway_id not in known:
-            yield Difference("gateway", f"may also rest on {gateway.gateway_id}")
+    known = [gateway.gateway_id for gateway in narrow.gateways]
+    named = [gateway.gateway_id for gateway in clause.gateways]
+    for name in named:
+        if name not in known:
+            yield Difference("gateway", f"may also rest on {name}")
+    if clause.asks_consent and known[: len(named)] != named and set(named) <= set(known):
+        # A decision to share without consent stands on the first that carries the disclosure.
+        yield Difference("gateway", f"rests on {named[0]} where it rested on another")
     beside = {gateway.gateway_id for gateway in clause.beside}
     for gateway in narrow.beside:
         if gateway.gateway_id not in beside:
             yield Difference("gateway", f"need not meet {gateway.gateway_id}")
     if narrow.asks_consent_reason and not clause.asks_consent_reason:
         yield Difference("gateway", "need not say why consent was not obtained")
+
+
+def _reason(narrow: Clause, clause: Clause) -> Iterator[Difference]:
+    """Find that consent is asked where it was asked why there is none: whoever has it passes."""
+    models = (
+        (narrow.consent, clause.consent),
+        (narrow.sensitive_consent, clause.sensitive_consent),
+    )
+    if narrow.asks_consent_reason and any(
+        _explicit(new) and not _explicit(old) for old, new in models
+    ):
+        yield Difference(
+            "consent", "passes with explicit consent, without a reason for having none"
+        )
+
+
+def _explicit(model: str) -> bool:
+    return model in EXPLICIT_MODELS
 
 
 def _consent(narrow: Clause, clause: Clause) -> Iterator[Difference]:

@@ -19,9 +19,10 @@ from broker.core.policy_log import (
 )
 from broker.core.reasons import Reason
 from broker.core.table import Mistake
-from tests.unit.policy_world import CSC, FACTS, NOW, SHARING
+from tests.unit.policy_world import CSC, FACTS, NOW, SHARING, WORLD
 from tests.unit.signatories import EVERYBODY, START, Desk, other, person
 
+STRONG = {**WORLD[SHARING]["flow"][0]["practitioner"], "authentication": "AAL3"}
 WIDE_FLOW: dict[str, Any] = {"purposes": ["YJ"], "consent": "NOT_REQUIRED", "practitioner": None}
 
 
@@ -70,7 +71,7 @@ def test_the_operator_changes_nothing_by_changing_a_file() -> None:
 
 def test_the_operator_stops_nothing_by_a_file_or_a_later_draft() -> None:
     desk = Desk().found()
-    desk.amend(2, flow=flow_of(desk, consent="EXPLICIT_REQUIRED"))
+    desk.amend(2, flow=flow_of(desk, practitioner=STRONG))
     desk.files[SHARING]["status"] = "SUSPENDED"
 
     assert reason(desk) is None
@@ -99,15 +100,15 @@ def test_a_later_version_that_widens_needs_both(signers: tuple[str, ...]) -> Non
 
 def test_a_later_version_that_narrows_needs_one() -> None:
     desk = Desk().found()
-    desk.amend(2, flow=flow_of(desk, consent="EXPLICIT_REQUIRED"))
+    desk.amend(2, flow=flow_of(desk, practitioner=STRONG))
     desk.begin("checks@2", "csc")
 
-    assert reason(desk) is Reason.NO_CONSENT
+    assert reason(desk) is Reason.PRACTITIONER
 
 
 def test_a_later_version_that_narrows_needs_at_least_one() -> None:
     desk = Desk().found()
-    desk.amend(2, flow=flow_of(desk, consent="EXPLICIT_REQUIRED"))
+    desk.amend(2, flow=flow_of(desk, practitioner=STRONG))
     desk.act("activate", "csc", "checks@2")
 
     with pytest.raises(Mistake, match="not signed by any party"):
@@ -140,7 +141,7 @@ def test_a_framework_always_needs_everybody() -> None:
 
 def test_what_was_narrowed_is_not_brought_back_by_one_hand() -> None:
     desk = Desk().found()
-    desk.amend(2, flow=flow_of(desk, consent="EXPLICIT_REQUIRED"))
+    desk.amend(2, flow=flow_of(desk, practitioner=STRONG))
     desk.begin("checks@2", "csc")
     desk.act("activate", "yot", "checks@1")
 
@@ -356,7 +357,7 @@ def test_a_local_flow_that_narrows_needs_one_and_takes_the_place_of_its_parents(
     desk.files["sharing/local.v1.toml"] = local(desk, consent="EXPLICIT_REQUIRED")
     desk.begin("local@1", "csc")
 
-    assert reason(desk) is Reason.NO_CONSENT
+    assert reason(desk) is Reason.PRACTITIONER
     desk.act("suspend", "csc", "local@1")
     assert reason(desk) is Reason.ISP_SUSPENDED
 

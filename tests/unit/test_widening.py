@@ -1,11 +1,26 @@
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
 import pytest
 
-from broker.core.widening import NARROWER, WIDER, Change, compare, differences, grants_of, widenings
+from broker.core.widening import (
+    NARROWER,
+    WIDER,
+    Change,
+    Key,
+    compare,
+    differences,
+    grants_of,
+    widenings,
+)
+from broker.core.wording import COMPARED
+from broker.edge.registers import load_register
 from tests.unit.policy_world import (
     CSC,
+    ROOT,
+    SHARING,
+    WORLD,
     YOT,
     amendment,
     flow,
@@ -107,7 +122,8 @@ def test_a_wider_clause_is_told_from_a_narrower_one(
     back = [one.direction for one in changes(wide, narrow)]
     assert NARROWER in back
     # Of words, and of kinds of consent, nobody can say which are the wider.
-    if aspect != "terms" and "kind" not in words:
+    # Who has explicit consent passes where a reason for having none was asked.
+    if aspect != "terms" and "kind" not in words and words != "NOT_REQUIRED":
         assert WIDER not in back
 
 
@@ -164,3 +180,148 @@ def test_one_sharing_protocol_can_be_asked_about_alone() -> None:
     assert set(grants_of(register(), "checks")) == set(grants_of(register()))
     for clauses in grants_of(register()).values():
         assert differences(clauses[0], clauses[0]) == ()
+
+
+def later_reads(*edits: Edit) -> set[str]:
+    """What is told of a second version, once the first is signed, that says something else."""
+    before = register(amendment(2, effective_from=date(2026, 5, 1)))
+
+    def change(tables: dict[str, dict[str, Any]]) -> None:
+        second = {SHARING: tables["sharing/checks.v2.toml"]}
+        for edit in edits:
+            edit(second)
+
+    after = register(amendment(2, effective_from=date(2026, 5, 1)), change)
+    return {one.words for one in widenings(grants_of(before), grants_of(after))}
+
+
+def test_a_later_version_that_reads_the_same_widens_nothing() -> None:
+    assert later_reads() == set()
+    assert later_reads(flow(shielded="REFUSE")) == set()
+
+
+@pytest.mark.parametrize(
+    "key", sorted(set(WORLD[SHARING]) - COMPARED - {"parent", "lead_organisation"})
+)
+def test_whatever_an_agreement_says_otherwise_takes_both_keys(key: str) -> None:
+    """So it does for a key that nobody has thought of comparing."""
+    written = WORLD[SHARING][key]
+    block = {**written, next(iter(written)): "otherwise"} if isinstance(written, dict) else written
+    other: dict[str, object] = {
+        "onward_sharing": "LISTED", "controller_model": "JOINT", "instrument": "DDA",
+        "subject_categories": ["ADULT"],
+        "lawful_basis": [{"article_6": "6(1)(c)", "condition": "None", "gateways": ["CDA-115"]}],
+    }  # fmt: skip
+    value = other.get(key, block if isinstance(written, dict) else "otherwise")
+
+    def more(tables: dict[str, dict[str, Any]]) -> None:
+        tables["code-lists.toml"]["list"][2]["values"].append("ADULT")
+
+    before = register(more)
+    after = register(more, protocol(**{key: value}))
+
+    found = {one.words for one in widenings(grants_of(before), grants_of(after))}
+    assert any(key.replace("_", " ") in words for words in found)
+
+
+def test_who_leads_and_what_it_stands_on_take_both_keys() -> None:
+    assert later_reads(protocol(lead_organisation="yot")) == {"lead organisation: reads otherwise"}
+    beside = protocol(parent="other@1")
+    other = {**WORLD["sharing/community.v1.toml"], "id": "other"}
+
+    def more(tables: dict[str, dict[str, Any]]) -> None:
+        tables["sharing/other.v1.toml"] = other
+
+    found = widenings(grants_of(register(more)), grants_of(register(more, beside)))
+    assert {one.words for one in found} == {"parent: reads otherwise"}
+
+
+@pytest.mark.parametrize("key", ["description", "frequency", "method", "max_latency"])
+def test_how_a_flow_is_used_takes_both_keys(key: str) -> None:
+    assert later_reads(flow(**{key: "otherwise"})) == {
+        f"{key.replace('_', ' ')} of the flow: reads otherwise"
+    }
+
+
+def test_why_an_item_is_needed_takes_both_keys() -> None:
+    first = WORLD[SHARING]["flow"][0]["item"][0]
+    rest = WORLD[SHARING]["flow"][0]["item"][1:]
+
+    told = later_reads(flow(item=[{**first, "necessity": "Otherwise"}, *rest]))
+
+    assert told == {"why an item is needed: reads otherwise"}
+    assert later_reads(flow(item=rest)) == set()  # what is not shared need not be needed
+
+
+def test_what_a_purpose_brings_and_the_role_of_a_party_take_both_keys() -> None:
+    purpose = {"code": "YJ", "statement": "To assess", "benefits": "Otherwise"}
+    parties = [dict(one) for one in WORLD[SHARING]["party"]]
+    parties[0]["role"] = "PROCESSOR"
+
+    assert later_reads(protocol(purpose=[purpose])) == {
+        "what the purpose is and brings: reads otherwise"
+    }
+    assert later_reads(protocol(party=parties)) == {
+        "who the parties are and in which role: reads otherwise"
+    }
+
+
+def test_a_clock_that_is_left_out_takes_both_keys() -> None:
+    live = load_register(ROOT / "protocols")
+    timed = [
+        clause
+        for clauses in live.index.values()
+        for clause in clauses
+        if any(flow.clocks and flow.flow_id == clause.clause_id for flow in clause.protocol.flows)
+    ]
+    assert timed
+    clause = timed[0]
+    flows = [
+        {key: value for key, value in one.items() if key != "clocks"}
+        for one in clause.protocol.terms["flow"]  # type: ignore[attr-defined]
+    ]
+    bare = replace(
+        clause, protocol=replace(clause.protocol, terms={**clause.protocol.terms, "flow": flows})
+    )
+    key = Key(YOT, CSC, clause.message_type, "1.0", min(clause.purposes))
+
+    found = widenings({key: [clause]}, {key: [bare]})
+
+    assert {one.words for one in found} == {"clocks of the flow: reads otherwise"}
+
+
+def test_a_local_flow_has_the_words_of_the_one_above_it() -> None:
+    (above,) = grants_of(register()).popitem()[1]
+    own = replace(above.protocol, protocol_id="local", tier=3, terms={"title": "Local"})
+    key = Key(YOT, CSC, "Check", "1.0", "YJ")
+
+    assert widenings({key: [above]}, {key: [replace(above, protocol=own)]}) == ()
+
+
+def test_a_clause_that_goes_away_uncovers_no_wider_one() -> None:
+    """The first that permits decides what is shown."""
+    strict = {"targets": ["Question"], "include": "MANDATORY", "necessity": "To answer"}
+    narrow = {**WORLD[SHARING]["flow"][0], "id": "narrow", "item": [strict]}
+    wide = WORLD[SHARING]["flow"][0]
+
+    def both(tables: dict[str, dict[str, Any]]) -> None:
+        tables[SHARING]["flow"] = [narrow, wide]
+
+    def order(tables: dict[str, dict[str, Any]]) -> None:
+        tables[SHARING]["flow"] = [wide, narrow]
+
+    for after in (register(), register(order)):
+        found = [one for one in compare(register(both), after) if one.direction == WIDER]
+        assert {one.aspect for one in found} == {"field"}
+    assert WIDER not in {one.direction for one in compare(register(order), register(both))}
+
+
+def test_another_power_first_takes_both_keys_where_a_decision_may_stand_on_it() -> None:
+    powers = more_gateways(new_gateway("G2"))
+    asks = flow(consent="EXPLICIT_REQUIRED", gateways=["CDA-115", "G2"])
+    before = register(powers, asks)
+
+    for names, wider in ((["G2", "CDA-115"], True), (["G2"], True), (["CDA-115"], False)):
+        after = register(powers, asks, flow(gateways=names))
+        found = {one.aspect for one in compare(before, after) if one.direction == WIDER}
+        assert found == ({"gateway"} if wider else set()), names
