@@ -357,7 +357,7 @@ def test_a_local_flow_that_narrows_needs_one_and_takes_the_place_of_its_parents(
     desk.files["sharing/local.v1.toml"] = local(desk, consent="EXPLICIT_REQUIRED")
     desk.begin("local@1", "csc")
 
-    assert reason(desk) is Reason.PRACTITIONER
+    assert reason(desk) is Reason.NO_CONSENT
     desk.act("suspend", "csc", "local@1")
     assert reason(desk) is Reason.ISP_SUSPENDED
 

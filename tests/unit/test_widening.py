@@ -291,7 +291,7 @@ def test_a_clock_that_is_left_out_takes_both_keys() -> None:
 
 
 def test_a_local_flow_has_the_words_of_the_one_above_it() -> None:
-    (above,) = grants_of(register()).popitem()[1]
+    ((above,),) = grants_of(register()).values()
     own = replace(above.protocol, protocol_id="local", tier=3, terms={"title": "Local"})
     key = Key(YOT, CSC, "Check", "1.0", "YJ")
 
@@ -301,7 +301,8 @@ def test_a_local_flow_has_the_words_of_the_one_above_it() -> None:
 def test_a_clause_that_goes_away_uncovers_no_wider_one() -> None:
     """The first that permits decides what is shown."""
     strict = {"targets": ["Question"], "include": "MANDATORY", "necessity": "To answer"}
-    narrow = {**WORLD[SHARING]["flow"][0], "id": "narrow", "item": [strict]}
+    never = {"targets": ["category:health"], "include": "FORBIDDEN", "necessity": "Not needed"}
+    narrow = {**WORLD[SHARING]["flow"][0], "id": "narrow", "item": [strict, never]}
     wide = WORLD[SHARING]["flow"][0]
 
     def both(tables: dict[str, dict[str, Any]]) -> None:
@@ -314,6 +315,7 @@ def test_a_clause_that_goes_away_uncovers_no_wider_one() -> None:
         found = [one for one in compare(register(both), after) if one.direction == WIDER]
         assert {one.aspect for one in found} == {"field"}
     assert WIDER not in {one.direction for one in compare(register(order), register(both))}
+    assert compare(register(both), register(both)) == ()
 
 
 def test_another_power_first_takes_both_keys_where_a_decision_may_stand_on_it() -> None:
