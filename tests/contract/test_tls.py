@@ -3,7 +3,10 @@
 import base64
 import socket
 import ssl
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from types import SimpleNamespace
@@ -167,6 +170,54 @@ def test_a_request_head_that_does_not_come_in_time_is_hung_up_on(
 
     with serving(show_tls, None) as port:
         assert talk(port, sent) == b""
+
+
+LONG = b"a" * 20_000_000
+
+
+def asked(port: int) -> socket.socket:
+    """Ask for an answer longer than what the kernel keeps for either side."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=30)
+    connection.sendall(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+    return connection
+
+
+def test_whoever_does_not_read_the_answer_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tls_module, "READING_S_MAX", 0.3)
+    gone = threading.Event()
+
+    async def tell_long(_scope: object, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": LONG, "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone.set()
+
+    with serving(tell_long, None) as port, asked(port) as connection:
+        assert gone.wait(20)
+        got = 0
+        with suppress(ConnectionError):
+            while part := connection.recv(1_000_000):
+                got += len(part)
+    assert got < len(LONG)
+
+
+def test_whoever_reads_the_answer_slowly_gets_it_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tls_module, "READING_S_MAX", 2.0)
+
+    async def tell_long(_scope: object, _receive: object, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for start in range(0, len(LONG), 1_000_000):
+            part = LONG[start : start + 1_000_000]
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    with serving(tell_long, None) as port, asked(port) as connection:
+        began, got = time.monotonic(), 0
+        while part := connection.recv(1_000_000):
+            got += len(part)
+            time.sleep(0.05 if time.monotonic() - began < 3 else 0)
+    assert got > len(LONG)
 
 
 # -- who it is -------------------------------------------------------------------------------

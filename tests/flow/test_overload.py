@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.edge.tls import HEAD_S_MAX
+from broker.edge.tls import HANDSHAKE_S_MAX, HEAD_S_MAX
 from tests.bench.bench_http import FLOWS, Flow, key_of, messages
 from tests.bench.load import requests_of
 from tests.contract.running import sandbox
@@ -174,6 +174,22 @@ async def test_bodies_that_trickle_are_cut_off_and_leave_their_places(
     assert {status for status, _told in cut} == {408}
     assert all(b"sender.too_slow" in told for _status, told in cut)
     assert [status for status, _told, _s in after] == [202]
+
+
+@pytest.mark.parametrize("broker", [{}], indirect=True)
+async def test_a_handshake_that_does_not_come_is_hung_up_on(broker: BrokerProcess) -> None:
+    async def begin(said: bytes) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", broker.port)
+        try:
+            writer.write(said)
+            with suppress(ConnectionError):
+                while await reader.read(1024):
+                    pass
+        finally:
+            writer.transport.abort()
+
+    async with asyncio.timeout(3 * HANDSHAKE_S_MAX):
+        await asyncio.gather(begin(b""), begin(b"\x16\x03\x01\x02\x00\x01"))
 
 
 @pytest.mark.parametrize("broker", [{"connections_max": 20}], indirect=True)
