@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,36 @@ class Postgres:
         finally:
             for one in processes:
                 os.kill(one, signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def encrypted(self, certificate: Path, key: Path) -> Iterator[None]:
+        """Have it take connections with TLS too for a block, as the owner of ``certificate``."""
+        import psycopg
+
+        self.breakable()
+        data = Path(self.command[2])
+        for file, name in ((certificate, "server.crt"), (key, "server.key")):
+            placed = Path(shutil.copy(file, data / name))
+            placed.chmod(0o600)
+            shutil.chown(placed, data.stat().st_uid, data.stat().st_gid)
+
+        def set_to(value: bytes) -> None:
+            with psycopg.connect(self.url.replace("+psycopg", ""), autocommit=True) as admin:
+                admin.execute(b"ALTER SYSTEM SET ssl = " + value)
+                admin.execute("SELECT pg_reload_conf()")
+            until = time.monotonic() + START_S
+            while time.monotonic() < until:
+                with psycopg.connect(self.url.replace("+psycopg", "")) as fresh:
+                    if fresh.execute("SHOW ssl").fetchone() == (value.decode(),):
+                        return
+                time.sleep(0.05)
+            raise TimeoutError("the server did not take up its settings")
+
+        set_to(b"on")
+        try:
+            yield
+        finally:
+            set_to(b"off")
 
     def database(self, name: str) -> str:
         """Make an empty database and return its URL."""
