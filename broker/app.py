@@ -59,14 +59,14 @@ from broker.edge.readiness import checks
 from broker.edge.registers import RegisterHolder
 from broker.edge.reports import Reporter
 from broker.edge.route_service import RouteService
-from broker.edge.routes.callers import Callers
+from broker.edge.routes.callers import Callers, watchers_only
 from broker.edge.routes.clocks import clock_routes
 from broker.edge.routes.consents import consent_routes
 from broker.edge.routes.mailbox import mailbox_routes
 from broker.edge.routes.messages import message_routes
 from broker.edge.routes.operator import operator_routes, route_routes
 from broker.edge.routes.overrides import override_routes
-from broker.edge.routes.system import About, Check, openapi_route, system_routes
+from broker.edge.routes.system import About, Check, Probes, openapi_route, system_routes
 from broker.edge.routes.tokens import token_routes
 from broker.edge.schemas import load_schemas
 from broker.edge.sealing import KeyRing, read_key
@@ -297,7 +297,10 @@ def _admission(parts: Parts) -> Admission:
 def _api(workers: Workers, peers: Peers, tokens: TokenService) -> FastAPI:
     parts, service = workers.parts, workers.delivery.service
     consents = _consents(workers)
-    api = make_api(Callers(peers, parts.clock, parts.broker))
+    needed = checks(parts.store, parts.config.store.url, parts.config.store.free_bytes_min)
+    api = make_api(
+        Callers(peers, parts.clock, parts.broker, parts.config.http.metrics_fingerprints)
+    )
     for router in (
         message_routes(parts.store, service),
         mailbox_routes(service),
@@ -311,8 +314,7 @@ def _api(workers: Workers, peers: Peers, tokens: TokenService) -> FastAPI:
             about(parts),
             parts.metrics,
             publisher(parts.store, parts.clock, parts.metrics),
-            checks(parts.store, parts.config.store.url, parts.config.store.free_bytes_min),
-            _notes(workers),
+            Probes(watchers_only, needed, _notes(workers)),
         ),
     ):
         api.include_router(router)

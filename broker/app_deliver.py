@@ -25,7 +25,7 @@ from broker.edge.kafka_consumer import KafkaConsumer
 from broker.edge.outgoing import MAILBOX
 from broker.edge.quarantine import Quarantine
 from broker.edge.readiness import checks
-from broker.edge.routes.system import system_routes
+from broker.edge.routes.system import Probes, anybody, system_routes
 from broker.edge.store import Store
 from broker.edge.watching import RegisterWatch
 
@@ -167,5 +167,5 @@ def _probes(parts: Parts, consumer: KafkaConsumer) -> FastAPI:
 
     api = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     needed = checks(store, config.url, config.free_bytes_min) | {"kafka": cluster}
-    api.include_router(system_routes(about(parts), parts.metrics, nothing, needed))
+    api.include_router(system_routes(about(parts), parts.metrics, nothing, Probes(anybody, needed)))
     return api

@@ -24,6 +24,7 @@ from broker.core.identity import agency_id
 from broker.core.limits import LIMITS, Limits
 
 ENVIRONMENT_PREFIX = "FAME_"
+Fingerprints = tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...]
 
 
 class ConfigError(Exception):
@@ -103,16 +104,15 @@ class HttpSection(_Section):
         default=2, ge=1, le=256, description="threads that examine large messages"
     )
     proxies: tuple[str, ...] = Field(
-        default=(),
-        description="networks of TLS proxies whose Client-Cert header (RFC 9440) is believed",
+        default=(), description="networks of TLS proxies whose Client-Cert (RFC 9440) is believed"
     )
-    proxy_fingerprints: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...] = Field(
-        default=(),
-        description="SHA-256 of the certificates those proxies show; none: the address will do",
+    proxy_fingerprints: Fingerprints = Field(
+        default=(), description="SHA-256 of certificates they show; none: the address will do"
     )
-    token_lifetime_s: int = Field(
-        default=300, ge=30, le=600, description="how long a bearer token is good"
+    metrics_fingerprints: Fingerprints = Field(
+        default=(), description="SHA-256 of certificates that may read /metrics, as operators may"
     )
+    token_lifetime_s: int = Field(default=300, ge=30, le=600, description="life of a bearer token")
     shutdown_s: int = Field(
         default=10, ge=0, le=600, description="time given to requests in flight at the end"
     )

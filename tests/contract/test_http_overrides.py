@@ -68,7 +68,7 @@ async def test_a_decision_of_two_carries_a_message_that_consent_does_not(broker:
         assert body.findtext(".//{*}Payload//{*}DecisionId") == decision_id
         assert body.findtext(".//{*}Payload//{*}Reason") == "SIGNIFICANT_HARM"
         assert CANARY not in told.text
-    metrics = (await broker.get(None, "/metrics")).text
+    metrics = (await broker.get(BROKER, "/metrics")).text
     assert 'fame_policy_overrides_total{agreement="ne-referrals"} 1.0' in metrics
 
 

@@ -3,9 +3,11 @@
 import json
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey
@@ -16,8 +18,9 @@ from broker.core.identity import AgencyId
 from broker.core.reasons import Reason
 from broker.edge import http
 from broker.edge.ids import new_id
-from broker.edge.routes.system import system_routes
+from broker.edge.routes.system import Probes, anybody, system_routes
 from broker.edge.tokens import ASSERTION_TYPE
+from tests.contract.pki import Authority, Leaf
 from tests.contract.running import (
     BROKER,
     COUNCIL,
@@ -33,6 +36,7 @@ from tests.contract.running import (
     running,
     vacancy,
 )
+from tests.flow.delivery_world import FrozenClock
 
 NOBODYS = "01990000-0000-7000-8000-000000000000"
 
@@ -362,7 +366,7 @@ async def test_probes_and_version_are_for_anybody(broker: Running) -> None:
     assert (await broker.get(None, "/livez")).json() == {"status": "ok"}
     assert (await broker.get(None, "/readyz")).json() == {"status": "ok"}
     assert (await broker.get(None, "/healthz")).status_code == 200
-    assert (await broker.get(None, "/readyz?verbose")).json()["checks"] == {
+    assert (await broker.get(BROKER, "/readyz?verbose")).json()["checks"] == {
         "database": "ok",
         "disk": "ok",
     }
@@ -372,9 +376,59 @@ async def test_probes_and_version_are_for_anybody(broker: Running) -> None:
     assert len(told["schemas"]) == len(told["register"]) == 64
 
 
+# What the certificate of something that collects metrics gets.
+WATCHED = {"/metrics": 200, "/readyz?verbose": 200, "/operator/dead-letters": 401}
+
+
+async def as_leaf(broker: Running, leaf: Leaf, path: str) -> httpx2.Response:
+    """Ask with a certificate that is registered for nobody."""
+    shown = {"extensions": {"tls": {"client_cert_chain": [leaf.certificate.read_text()]}}}
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await broker.app({**scope, **shown}, receive, send)
+
+    asgi = httpx2.ASGITransport(app)
+    async with httpx2.AsyncClient(transport=asgi, base_url="https://localhost") as client:
+        return await client.get(path)
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/readyz?verbose", "/readyz?verbose=0"])
+async def test_how_the_broker_is_doing_is_not_for_anybody(broker: Running, path: str) -> None:
+    """From numbers that grow a peer could tell who just sent what."""
+    answers = [await broker.get(who, path) for who in (None, HR, COUNCIL, BROKER)]
+
+    assert [answer.status_code for answer in answers] == [401, 403, 403, 200]
+    for answer in answers[:3]:
+        assert "database" not in answer.text
+        assert "fame_" not in answer.text.replace("fame_broker", "")
+
+
+async def test_what_collects_metrics_is_named_and_is_no_operator(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    leaf, other = authority.issue("prometheus"), authority.issue("other")
+    async with running(tmp_path, http__metrics_fingerprints=leaf.fingerprint) as broker:
+        answers = {path: await as_leaf(broker, leaf, path) for path in WATCHED}
+        stranger = await as_leaf(broker, other, "/metrics")
+
+    assert {path: answer.status_code for path, answer in answers.items()} == WATCHED
+    assert stranger.status_code == 401
+
+
+async def test_what_collects_metrics_is_refused_when_its_certificate_has_ended(
+    tmp_path: Path,
+) -> None:
+    leaf = Authority(tmp_path).issue("prometheus")
+    late = FrozenClock()
+    late.at = datetime(2047, 1, 1, tzinfo=UTC)
+    async with running(tmp_path, clock=late, http__metrics_fingerprints=leaf.fingerprint) as broker:
+        answer = await as_leaf(broker, leaf, "/metrics")
+
+    assert answer.status_code == 401
+
+
 async def test_a_full_disk_is_not_ready(tmp_path: Path) -> None:
     async with running(tmp_path, store__free_bytes_min=str(2**60)) as broker:
-        answer = await broker.get(None, "/readyz?verbose")
+        answer = await broker.get(BROKER, "/readyz?verbose")
 
     assert answer.status_code == 503
     assert answer.json()["checks"]["disk"] == "failed"
@@ -385,7 +439,7 @@ async def test_metrics_have_labels_from_the_register_only(broker: Running) -> No
     await broker.post(HR, b"<Canary/>")
     await broker.get(None, "/Canary")
 
-    text = (await broker.get(None, "/metrics")).text
+    text = (await broker.get(BROKER, "/metrics")).text
 
     assert f'fame_messages_received_total{{agency="{HR}",type="VacancyPublished"}} 1.0' in text
     assert 'fame_messages_rejected_total{code="sender.envelope",stage="sender"} 1.0' in text
@@ -399,7 +453,7 @@ async def test_metrics_have_labels_from_the_register_only(broker: Running) -> No
 async def test_metrics_tell_what_waits_and_how_large_the_ledger_is(broker: Running) -> None:
     await broker.post(HR, vacancy())
 
-    text = (await broker.get(None, "/metrics")).text
+    text = (await broker.get(BROKER, "/metrics")).text
 
     assert 'fame_queue_depth_messages{route="ne-jobs-portal"} 1.0' in text
     assert 'fame_oldest_undelivered_seconds{route="ne-jobs-portal"}' in text
@@ -408,10 +462,10 @@ async def test_metrics_tell_what_waits_and_how_large_the_ledger_is(broker: Runni
 
 
 async def test_collecting_metrics_often_does_not_read_the_store_often(broker: Running) -> None:
-    before = (await broker.get(None, "/metrics")).text
+    before = (await broker.get(BROKER, "/metrics")).text
     await broker.post(HR, vacancy())
 
-    again = (await broker.get(None, "/metrics")).text
+    again = (await broker.get(BROKER, "/metrics")).text
 
     assert "fame_ledger_entries 0.0" in before
     assert "fame_ledger_entries 0.0" in again
@@ -450,7 +504,7 @@ async def test_the_openapi_document_names_every_route(broker: Running) -> None:
 
 # -- every route, every stranger -------------------------------------------------------------
 
-OPEN = {"/livez", "/readyz", "/version", "/metrics", "/reasons", "/reasons/{code}", "/oauth/token"}
+OPEN = {"/livez", "/readyz", "/version", "/reasons", "/reasons/{code}", "/oauth/token"}
 FILLED = {
     "submission_id": NOBODYS,
     "delivery_id": NOBODYS,
@@ -581,7 +635,7 @@ async def test_a_check_that_fails_names_no_cause() -> None:
     async def failing() -> None:
         raise Transient(Reason.STORE_UNAVAILABLE, "/secret/path")
 
-    router = system_routes(None, None, failing, {"one": failing})  # type: ignore[arg-type]
+    router = system_routes(None, None, failing, Probes(anybody, {"one": failing}))  # type: ignore[arg-type]
     ready = next(route for route in router.routes if getattr(route, "path", "") == "/readyz")
 
     class Asked:

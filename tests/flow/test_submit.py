@@ -24,6 +24,7 @@ from broker.core.errors import Rejection
 from broker.core.samples import sample_payload
 from broker.edge import telemetry
 from tests.contract.running import (
+    BROKER,
     COUNCIL,
     HR,
     POLICE,
@@ -247,7 +248,7 @@ async def test_no_value_of_a_message_is_said_anywhere(broker: Running, logged: i
         await broker.get(YOT, location),
         await broker.get(YOT, f"{location}/receipt"),
         await broker.get(COUNCIL, f"/mailbox/{COUNCIL}"),
-        await broker.get(None, "/metrics"),
+        await broker.get(BROKER, "/metrics"),
     ]
     structlog.get_logger().warning("flushed")
 

@@ -14,7 +14,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from broker.config import load
-from tests.contract.running import running
+from tests.contract.running import BROKER, running
 from tests.live.tools import require
 
 ROOT = Path(__file__).parents[2]
@@ -71,12 +71,10 @@ def test_promtool_takes_the_alerts_and_their_tests_pass() -> None:
 
 def test_promtool_takes_the_configuration(tmp_path: Path) -> None:
     folder = Path(shutil.copytree(DEPLOY / "prometheus", tmp_path / "prometheus"))
-    authority = folder / "nodes-ca.pem"
-    authority.touch()
+    for name in ("nodes-ca.pem", "client.pem", "client.key"):
+        (folder / name).touch()
     settings = folder / "prometheus.yml"
-    settings.write_text(
-        settings.read_text().replace("/etc/prometheus/nodes-ca.pem", str(authority))
-    )
+    settings.write_text(settings.read_text().replace("/etc/prometheus", str(folder)))
 
     assert "SUCCESS" in run("promtool", "check", "config", str(settings))
 
@@ -94,7 +92,7 @@ def test_every_expression_of_the_dashboard_is_one(tmp_path: Path) -> None:
 
 async def test_every_metric_that_is_named_exists(tmp_path: Path) -> None:
     async with running(tmp_path) as broker:
-        text = (await broker.get(None, "/metrics")).text
+        text = (await broker.get(BROKER, "/metrics")).text
     # Some exist with Kafka only; the composition root names them all.
     known = set(re.findall(r'"(fame_[a-z_]+)"', (ROOT / "broker" / "app.py").read_text()))
     for name, kind in FAMILY.findall(text):

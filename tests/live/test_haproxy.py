@@ -15,7 +15,7 @@ import pytest
 from broker.core.identity import AgencyId
 from tests.bench.bench_http import FLOWS, key_of, messages
 from tests.contract.pki import Authority, Leaf
-from tests.contract.running import sandbox
+from tests.contract.running import BROKER, sandbox
 from tests.live.harness import BrokerProcess, client_context
 from tests.live.services.process import Child, free_ports
 from tests.live.tools import require
@@ -216,7 +216,9 @@ def test_what_is_for_operators_is_not_served_to_peers(front: Front) -> None:
         assert client.get("/metrics").status_code == 404
         assert client.get("/metrics/x").status_code == 404
     with front.client(SENDER, front.nodes[0].port) as direct:
-        assert direct.get("/metrics").status_code == 200
+        assert direct.get("/metrics").status_code == 403
+    with front.client(BROKER, front.nodes[0].port) as operator:
+        assert operator.get("/metrics").status_code == 200
 
 
 def test_a_node_that_dies_is_not_noticed_by_senders(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from tests.contract.running import BROKER
 from tests.contract.sink import Asked, Sink, answer, sink
 from tests.live.harness import BrokerProcess, client_context, running
 from tests.live.kafka_world import CANARY, SUNDERLAND, make_world
@@ -201,7 +202,7 @@ def test_while_too_few_nodes_are_there_messages_are_taken_and_wait(
         kafka.kill(1)
         kafka.kill(2)
         assert sender.send_pending(broker.port)
-        with httpx2.Client(verify=client_context(scaled.state, SUNDERLAND)) as client:
+        with httpx2.Client(verify=client_context(scaled.state, BROKER)) as client:
             ready = f"{url(broker)}/readyz?verbose"
             wait_for(lambda: client.get(ready).json()["checks"].get("kafka") == "failed")
             answered = client.get(ready)

@@ -1,5 +1,6 @@
 """Who calls a route, as FastAPI dependencies."""
 
+from collections.abc import Collection
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -12,12 +13,19 @@ from broker.ports import Clock
 
 
 class Callers:
-    """Identifies the peer behind a request. ``broker`` is the agency that operators speak for."""
+    """Identifies the peer behind a request. ``broker`` is the agency that operators speak for.
 
-    def __init__(self, peers: Peers, clock: Clock, broker: AgencyId) -> None:
+    ``watchers`` are the fingerprints of certificates that may see how the broker is doing, and
+    nothing else: what collects metrics is no operator.
+    """
+
+    def __init__(
+        self, peers: Peers, clock: Clock, broker: AgencyId, watchers: Collection[str] = ()
+    ) -> None:
         self._peers = peers
         self._clock = clock
         self._broker = broker
+        self._watchers = frozenset(watchers)
 
     async def peer(self, request: Request) -> Peer:
         """Return whoever calls; nobody unknown gets further."""
@@ -34,6 +42,15 @@ class Callers:
         if self._broker not in peer.agencies:
             raise Rejection(Reason.FORBIDDEN, "only the broker's own operators may do that")
         return peer
+
+    async def watcher(self, request: Request) -> None:
+        """Let nobody pass but a watcher or an operator."""
+        shown = self._peers.certificate(request.scope)
+        if shown is not None and shown.fingerprint in self._watchers:
+            if shown.valid_from <= self._clock.now() < shown.valid_until:
+                return
+            raise Rejection(Reason.UNAUTHENTICATED, "the client certificate is not valid now")
+        await self.operator(request)
 
 
 def current_callers(request: Request) -> Callers:
@@ -52,6 +69,11 @@ async def _owner(request: Request) -> AgencyId:
 
 async def _operator(request: Request) -> Peer:
     return await current_callers(request).operator(request)
+
+
+async def watchers_only(request: Request) -> None:
+    """Let nobody pass who may not see how the broker is doing."""
+    await current_callers(request).watcher(request)
 
 
 AnyPeer = Annotated[Peer, Depends(_peer)]

@@ -1,7 +1,7 @@
 """Health, version, metrics and explanations: for probes, and for whoever reads an error."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import orjson
@@ -14,7 +14,11 @@ from broker.core.reasons import Reason, explain
 from broker.edge.metrics import CONTENT_TYPE, Metrics
 
 Check = Callable[[], Awaitable[object]]
-NO_CHECKS: Mapping[str, Check] = {}
+Gate = Callable[[Request], Awaitable[object]]
+
+
+async def anybody(_request: Request) -> None:
+    """Let everybody pass: for a port that the network keeps from strangers."""
 
 
 class Digested(Protocol):
@@ -48,17 +52,20 @@ class About:
         }
 
 
-def system_routes(
-    about: About,
-    metrics: Metrics,
-    refresh: Check,
-    checks: Mapping[str, Check],
-    notes: Mapping[str, Check] = NO_CHECKS,
-) -> APIRouter:
-    """Return the routes that anybody may call. They tell nothing about any message.
+@dataclass(frozen=True, slots=True)
+class Probes:
+    """What is looked at to say how the broker is doing, and who may see it in detail."""
 
-    ``refresh`` brings up to date what the metrics tell of the store. ``notes`` are checks
-    of what may be away without anything being refused, so a balancer need not know.
+    gate: Gate  # from numbers that grow one can tell who just sent what kind of message
+    checks: Mapping[str, Check]
+    # Checks of what may be away without anything being refused, so a balancer need not know.
+    notes: Mapping[str, Check] = field(default_factory=dict)
+
+
+def system_routes(about: About, metrics: Metrics, refresh: Check, probes: Probes) -> APIRouter:
+    """Return the routes that tell nothing about any message. Most are for anybody.
+
+    ``refresh`` brings up to date what the metrics tell of the store.
     """
     router = APIRouter(tags=["system"])
 
@@ -69,11 +76,14 @@ def system_routes(
     @router.get("/readyz", summary="Can it take messages?")
     @router.get("/healthz", include_in_schema=False)
     async def readyz(request: Request) -> Response:
-        results = {name: await _passes(check) for name, check in checks.items()}
+        verbose = "verbose" in request.query_params
+        if verbose:
+            await probes.gate(request)
+        results = {name: await _passes(check) for name, check in probes.checks.items()}
         ready = all(results.values())
         body: dict[str, object] = {"status": "ok" if ready else "unavailable"}
-        if "verbose" in request.query_params:
-            results |= {name: await _passes(check) for name, check in notes.items()}
+        if verbose:
+            results |= {name: await _passes(check) for name, check in probes.notes.items()}
             body["checks"] = {name: "ok" if ok else "failed" for name, ok in results.items()}
         return _json(body, 200 if ready else 503)
 
@@ -82,7 +92,8 @@ def system_routes(
         return about.view()
 
     @router.get("/metrics", summary="Metrics for Prometheus")
-    async def collect() -> Response:
+    async def collect(request: Request) -> Response:
+        await probes.gate(request)
         await _passes(refresh)  # while the store is away, the other metrics say so
         return Response(metrics.render(), media_type=CONTENT_TYPE)
 
