@@ -18,6 +18,7 @@ th, td { text-align: left; vertical-align: top; padding: .4rem .6rem;
   border-bottom: 1px solid #bbb; overflow-wrap: anywhere; }
 thead th { background: #eef3f8; } tbody th { font-weight: 600; width: 26%; }
 .never td, .never th { background: #fbf1f0; }
+@media screen and (max-width: 40rem) { nav ul { columns: 1; } th, td { min-width: 7.5rem; } }
 @media print { body { max-width: none; padding: 0; font-size: 10pt; } nav { display: none; }
   tr { break-inside: avoid; } h2, h3 { break-after: avoid; } }
 """

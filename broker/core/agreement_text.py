@@ -11,6 +11,7 @@ from datetime import date, datetime, timedelta
 from broker.core import remedy
 from broker.core.clocks import ClockRule
 from broker.core.explanation import consent_words
+from broker.core.identity import AgencyId
 from broker.core.outcome import FieldRule
 from broker.core.protocol import Register
 from broker.core.sharing import CATEGORY, Flow, SharingProtocol
@@ -91,7 +92,7 @@ def agreement_text(
         title=protocol.title,
         subtitle=f"{TIERS[protocol.tier]} {protocol.protocol_id}, version {protocol.version}",
         sections=(
-            _about(protocol, digest, now),
+            _about(protocol, register, digest, now),
             _parties(protocol, register),
             *_why(protocol),
             *_flows(protocol, register),
@@ -101,7 +102,7 @@ def agreement_text(
     )
 
 
-def _about(protocol: SharingProtocol, digest: str, now: datetime) -> Section:
+def _about(protocol: SharingProtocol, register: Register, digest: str, now: datetime) -> Section:
     reason = protocol.standing(now)
     state = "in force" if reason is None else "not in force"
     rows = [
@@ -113,11 +114,17 @@ def _about(protocol: SharingProtocol, digest: str, now: datetime) -> Section:
         ),
         ("Review due", _day(protocol.review_date)),
         ("Lapses unless reviewed", _day(protocol.lapses_on)),
-        ("Lead", protocol.lead),
+        ("Lead", _named(protocol.lead, register)),
         ("Stands on", protocol.parent or "nothing"),
         ("SHA-256 of what is signed", digest),
     ]
     return Section("In short", 2, (Grid("The agreement", ("What", "Says"), tuple(rows)),))
+
+
+def _named(agency: AgencyId, register: Register) -> str:
+    """Return an agency as people and as files call it; one that is not registered has no name."""
+    found = register.agencies.get(agency)
+    return agency if found is None else f"{found.name} ({agency})"
 
 
 def _day(day: date) -> str:

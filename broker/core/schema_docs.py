@@ -259,7 +259,8 @@ border-bottom: 1px solid var(--line); } th { background: var(--soft); }
 td:first-child { white-space: nowrap; } code, pre { font: .88em ui-monospace, monospace; }
 pre { background: var(--soft); padding: .8rem; overflow-x: auto; }
 td code.value { overflow-wrap: anywhere; } .values { opacity: .8; display: block; }
-td:last-child { min-width: 10rem; }
+td:last-child { min-width: 10rem; } .scroll:focus { outline: 3px solid var(--link); }
+@media screen and (max-width: 40rem) { td:nth-child(5) { min-width: 14rem; } }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; }
 dt { font-weight: 600; } dd { margin: 0; overflow-wrap: anywhere; }
 """
@@ -308,7 +309,8 @@ def _html_section(section: Section) -> str:
     return (
         f'<section><h2 id="{escape(section.name)}">{escape(section.name)}</h2>'
         f"<p>{escape(section.meaning)}</p>{f'<dl>{facts}</dl>' if facts else ''}"
-        f'<div class="scroll"><table><thead><tr>{heads}</tr></thead>'
+        f'<div class="scroll" role="region" aria-label="{escape(section.name)}" tabindex="0">'
+        f"<table><thead><tr>{heads}</tr></thead>"
         f"<tbody>{''.join(_html_row(row) for row in section.rows)}</tbody></table></div>"
         f"{f'<h3>Beyond the schema</h3><ul>{rules}</ul>' if rules else ''}"
         f"{f'<details><summary>A sample</summary><pre>{sample}</pre></details>' if sample else ''}"

@@ -6,6 +6,7 @@ import pytest
 
 from broker.core.agreement_html import agreement_html
 from broker.core.agreement_text import Agreement, Grid, agreement_text
+from broker.core.identity import AgencyId
 from broker.core.table import london_day, london_midnight
 from broker.edge.registers import load_register
 from tests.unit.policy_world import (
@@ -34,6 +35,14 @@ def grid(agreement: Agreement, section: str) -> list[tuple[str, ...]]:
     return [row for block in found.blocks if isinstance(block, Grid) for row in block.rows]
 
 
+def test_a_lead_that_is_not_registered_is_called_by_its_id() -> None:
+    held = register()
+    led = replace(held.protocols["checks@1"], lead=AgencyId("gone"))
+
+    short = {row[0]: row[1] for row in grid(agreement_text(led, held, DIGEST, NOW), "In short")}
+    assert short["Lead"] == "gone"
+
+
 def test_the_text_says_who_what_why_and_until_when() -> None:
     agreement = text(protocol(last_day=date(2026, 12, 31)))
 
@@ -44,6 +53,7 @@ def test_the_text_says_who_what_why_and_until_when() -> None:
     assert short["In force from"] == "1 January 2026"
     assert short["Last day"] == "31 December 2026"
     assert short["SHA-256 of what is signed"] == DIGEST
+    assert short["Lead"] == "Csc (csc)"
     assert grid(agreement, "Who takes part")[0] == (
         "Yot",
         "yot",
