@@ -1,8 +1,8 @@
 """Faults that are staged one at a time, against a broker as a process, and then judged.
 
 Two hundred requests at once with the same message, a signer's certificate that is revoked
-between acceptance and delivery, keys that change while messages are on their way, a
-database log that was torn.
+between acceptance and delivery, an agreement that is suspended then, keys that change
+while messages are on their way, a database log that was torn.
 """
 
 import asyncio
@@ -23,6 +23,7 @@ import httpx2
 import pytest
 
 from broker.cli import pki
+from broker.cli import run as fame
 from broker.core.signing import load_signing_key
 from broker.edge.database_sqlite import reading_engine
 from broker.edge.store import verify_ledger
@@ -30,7 +31,7 @@ from tests.live.harness import client_context
 from tests.live.history import Ban
 from tests.live.play import Stage, finish, staged
 from tests.live.sizes import Embedded, new_state
-from tests.live.workload import LINES, Mint
+from tests.live.workload import COLLECTED, LINES, Mint
 
 pytestmark = pytest.mark.live
 
@@ -114,6 +115,25 @@ def test_what_waits_is_not_handed_over_once_its_signers_certificate_is_revoked(
     codes = {row.state for row in played.history.outcomes}
     assert played.verdict.red <= {"aborted_read"}, str(played.verdict)
     assert {"refused", "delivered"} <= codes
+
+
+def test_what_waits_is_not_handed_over_once_its_agreement_is_suspended(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAME_CONFIG", str(state / "fame.toml"))
+    agreement = "ne-referrals"
+    with staged(Embedded(state), 30, subjects=1, pause_s=0.02) as stage:
+        assert stage.crash_at("K12", 3)  # claimed, and not handed over
+        assert fame(["protocol", "suspend", agreement, "--agency", COLLECTED]) == 0
+        stage.bans.append(Ban(agreement, time.time()))
+        stage.size.start()
+        time.sleep(1.0)
+
+    played = finish(stage, 30)
+
+    ended = {row.state for row in played.history.outcomes if row.recipient == COLLECTED}
+    assert played.verdict.red <= {"aborted_read"}, str(played.verdict)
+    assert "refused" in ended
 
 
 def test_keys_change_under_load_and_nothing_is_refused_that_overlaps(state: Path) -> None:
