@@ -20,6 +20,7 @@ OPERATIONS = frozenset({"Read", "Write", "Describe"})
 LITERAL, PREFIXED = "literal", "prefixed"
 EVERY_NAME = "*"
 ALLOW = "Allow"
+UNCLEAN = "unclean.leader.election.enable"
 # What the cluster may be told. A name that is missing here may be a misspelt safeguard.
 CONFIG_KEYS = frozenset(
     {
@@ -32,7 +33,7 @@ CONFIG_KEYS = frozenset(
         "retention.ms",
         "segment.bytes",
         "segment.ms",
-        "unclean.leader.election.enable",
+        UNCLEAN,
     }
 )
 # Kafka allows 249 characters of these; the longest agency id has 64.
@@ -151,6 +152,8 @@ def _topic(table: Table, prefix: str, agency: AgencyId, usual: Topic | None) -> 
         if key not in CONFIG_KEYS:
             raise given.mistake(key, f"known here are {', '.join(sorted(CONFIG_KEYS))}")
         config[key] = given.text(key)
+    if config.get(UNCLEAN, "false") != "false":
+        raise given.mistake(UNCLEAN, 'a node that missed records would speak for them: "false"')
     topic = Topic(
         name=prefix + agency,
         agency=agency,

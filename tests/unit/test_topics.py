@@ -84,6 +84,11 @@ def test_a_worker_is_allowed_its_own_topic_and_group_only(topics: Topics) -> Non
         ('"fame.deliver."', '"Fame."', "prefix"),
         ('"fame.deliver."', '"fame_deliver."', "prefix"),
         ('"min.insync.replicas"', '"min.insync.replica"', "[topic.config], min.insync.replica"),
+        (
+            '"min.insync.replicas"',
+            '"unclean.leader.election.enable" = "true"\n"min.insync.replicas"',
+            "[topic.config], unclean.leader.election.enable",
+        ),
         ("partitions = 6", "partitions = 0", "[topic], partitions"),
         ("partitions = 6", "partition = 6", "[topic]"),
         ("replication = 3", "", "[topic], replication"),
