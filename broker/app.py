@@ -76,7 +76,7 @@ from broker.edge.submitting import Submitting
 from broker.edge.tls import bounded, server_context
 from broker.edge.tokens import TokenKey, TokenService
 from broker.edge.transport import InProcessTransport
-from broker.edge.watching import RegisterWatch, publish_expiry
+from broker.edge.watching import RegisterWatch, publish_expiry, tell_unusable
 from broker.ports import Clock, Consents
 
 if TYPE_CHECKING:
@@ -210,6 +210,7 @@ class Workers:
             erasing = asyncio.create_task(eraser.run())
             stack.push_async_callback(_ended, erasing)
             telemetry.log(telemetry.BROKER_STARTED, digest=self.parts.registers.current.digest)
+            tell_unusable(self.parts.registers)
             yield
             telemetry.log(telemetry.BROKER_STOPPED)
 
@@ -472,15 +473,20 @@ def _verifier(signature: SignatureSection) -> Verifier:
 
 def _notes(workers: Workers) -> dict[str, Check]:
     """Return what is worth knowing though messages are taken without it."""
-    kafka = workers.kafka
+    kafka, registers = workers.kafka, workers.parts.registers
+
+    async def drafts() -> None:
+        if registers.unusable:
+            raise Permanent(Reason.REGISTER_UNAVAILABLE)
+
     if kafka is None:
-        return {}
+        return {"drafts": drafts}
 
     async def cluster() -> None:
         if not kafka.reachable:
             raise Transient(Reason.TRANSPORT_UNAVAILABLE)
 
-    return {"kafka": cluster}
+    return {"drafts": drafts, "kafka": cluster}
 
 
 def _route_service(workers: Workers) -> RouteService:

@@ -150,6 +150,8 @@ def register(config: BrokerConfig) -> Iterator[Finding]:
     step = "" if agencies else "register agencies in protocols/agencies/"
     yield Finding(state, "register", f"{agencies} agencies, digest {loaded.digest[:16]}", step)
     yield _calendar(loaded.calendar.years)
+    for file, fault in held.unusable.items():
+        yield Finding(AMBER, "register", f"left out: {file}: {fault}", "mend the draft")
     for name in held.changed:
         words = f"{name} says something else than what was signed, which stays in force"
         yield Finding(AMBER, "register", words, "fame protocol sign a later version")

@@ -1,11 +1,12 @@
 """The register in force: the agreements as they were signed, never as a file now says.
 
 A file of a sharing protocol is a draft until the policy log activates what it says. From then
-on what was signed counts: changing the file changes nothing, and is noticed.
+on what was signed counts: changing the file changes nothing, and is noticed. So a draft that
+cannot be used stops nobody: it is left out, and told of.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 
 from broker.core.assembly import SHARING, Files, Keysets, build_register
@@ -20,29 +21,37 @@ from broker.core.widening import grants_of, widenings
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What was read from disk: see `broker.core.assembly`; ``agreements`` by digest."""
+    """What was read from disk: see `broker.core.assembly`; ``agreements`` by digest.
+
+    ``unreadable`` are files of sharing protocols that are no TOML, with what is wrong.
+    """
 
     files: Files
     blobs: Mapping[str, bytes]
     keysets: Keysets
     agreements: Mapping[str, Content]
     log: str = ""
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """A register with the policy it follows. ``changed`` are files that say something else."""
+    """A register with the policy it follows. ``changed`` are files that say something else.
+
+    ``unusable`` are files of sharing protocols that were left out, with what is wrong.
+    """
 
     register: Register
     policy: Policy
     changed: tuple[str, ...]
+    unusable: Mapping[str, str] = field(default_factory=dict)
 
 
 def in_force(sources: Sources, until: datetime | None = None) -> InForce:
     """Return the register that the policy log has put in force, or had at ``until``.
 
     Raises:
-        Mistake: the log, a signed agreement or any other file cannot be used.
+        Mistake: the log, a signed agreement or any file but that of a draft cannot be used.
     """
     for digest, content in sources.agreements.items():
         if digest_of_agreement(content) != digest:
@@ -54,9 +63,31 @@ def in_force(sources: Sources, until: datetime | None = None) -> InForce:
         return _needed(sources, rulings, new)
 
     policy = policy_of(acts, sources.agreements, needed)
-    files = {**_drafts(sources.files), **_agreed(sources, policy.rulings, policy.everybody)}
-    register = build_register(files, sources.blobs, sources.keysets)
-    return InForce(register, policy, _changed(sources.files, policy))
+    register, left_out = _built(sources, _agreed(sources, policy.rulings, policy.everybody))
+    unusable = {**sources.unreadable, **left_out}
+    return InForce(register, policy, _changed(sources.files, policy), unusable)
+
+
+def _built(
+    sources: Sources, agreed: Mapping[str, dict[str, object]]
+) -> tuple[Register, dict[str, str]]:
+    """Return the register of ``agreed`` and of the drafts beside it, but those left out."""
+    drafts = {
+        name: table
+        for name, table in _drafts(sources.files).items()
+        if _is_sharing(name) and name not in agreed
+    }
+    rest = {name: table for name, table in sources.files.items() if not _is_sharing(name)}
+    unusable: dict[str, str] = {}
+    while True:
+        try:
+            files = {**rest, **drafts, **agreed}
+            return build_register(files, sources.blobs, sources.keysets), unusable
+        except Mistake as mistake:
+            if mistake.file not in drafts:
+                raise
+            del drafts[mistake.file]
+            unusable[mistake.file] = str(mistake.detail)
 
 
 def as_if_in_force(files: Files, file: str) -> Files:

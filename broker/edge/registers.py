@@ -2,7 +2,7 @@
 
 import tomllib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 from joserfc import jwk
 from joserfc.errors import JoseError
 
-from broker.core.assembly import AGENCIES, build_register, certificate_files
+from broker.core.assembly import AGENCIES, SHARING, build_register, certificate_files
 from broker.core.drafting import parse_draft
 from broker.core.errors import Permanent
 from broker.core.examples import EXAMPLES, Example, parse_examples
@@ -32,9 +32,20 @@ def load_register(directory: Path) -> Register:
         Permanent: a file cannot be read or says something that cannot be used; the words name
             file, line, table and key, and the cure.
     """
-    sources = read_sources(directory)
+    sources = _all_read(read_sources(directory))
     with _placed(directory):
         return build_register(sources.files, sources.blobs, sources.keysets)
+
+
+def _all_read(sources: Sources) -> Sources:
+    """Return ``sources``, of which every file was read.
+
+    Raises:
+        Permanent: one was not.
+    """
+    for words in sources.unreadable.values():
+        raise _unreadable(words)
+    return sources
 
 
 def load_in_force(directory: Path, until: datetime | None = None) -> InForce:
@@ -52,8 +63,9 @@ def read_sources(directory: Path) -> Sources:
     """Return what the files below ``directory`` hold.
 
     Raises:
-        Permanent: one cannot be read.
+        Permanent: one cannot be read, and it is not that of a sharing protocol.
     """
+    unreadable: dict[str, str] = {}
     files: dict[str, dict[str, object]] = {}
     agreements: dict[str, dict[str, object]] = {}
     blobs: dict[str, bytes] = {}
@@ -63,15 +75,21 @@ def read_sources(directory: Path) -> Sources:
             continue  # what agreements are tried with decides nothing
         if path.parent == directory / SIGNED:
             agreements[path.stem] = _toml(path)
-        else:
-            files[path.relative_to(directory).as_posix()] = _toml(path)
+            continue
+        name = path.relative_to(directory).as_posix()
+        try:
+            files[name] = _toml(path)
+        except Permanent as error:
+            if path.parent != directory / SHARING:
+                raise
+            unreadable[name] = error.detail
     with _placed(directory):
         for name, table in files.items():
             if name.startswith(f"{AGENCIES}/"):
                 certificates, keys = certificate_files(table)
                 blobs |= {file: _bytes(directory, name, file) for file in certificates}
                 keysets |= {file: _keyset(directory, name, file) for file in keys}
-    return Sources(files, blobs, keysets, agreements, _log(directory / LOG))
+    return Sources(files, blobs, keysets, agreements, _log(directory / LOG), unreadable)
 
 
 @contextmanager
@@ -104,7 +122,7 @@ def load_as_if_in_force(directory: Path, file: str) -> Register:
     Raises:
         Permanent: as `load_register`.
     """
-    sources = read_sources(directory)
+    sources = _all_read(read_sources(directory))
     with _placed(directory):
         files = as_if_in_force(sources.files, file)
         return build_register(files, sources.blobs, sources.keysets)
@@ -149,6 +167,11 @@ class RegisterHolder:
         self._held = loaded
         self.current = loaded.register
         return self.current
+
+    @property
+    def unusable(self) -> Mapping[str, str]:
+        """The drafts that were left out of the register, with what is wrong with them."""
+        return self._held.unusable
 
     @property
     def changed(self) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Sees that the files of the register changed, and puts them in force."""
 
 import asyncio
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from broker.core.errors import Permanent
 from broker.core.protocol import Register
@@ -42,6 +42,7 @@ class RegisterWatch:
             telemetry.log_error(telemetry.REGISTER_REJECTED, error)
         else:
             telemetry.log(telemetry.REGISTER_RELOADED, digest=register.digest)
+            tell_unusable(self._holder)
 
     async def reload(self) -> Register:
         """Read the files now, off the event loop: keys take long to load."""
@@ -55,6 +56,12 @@ def _stamp(directory: Path) -> Stamp:
         for path in sorted(directory.rglob("*"))
         if path.is_file() and (found := path.stat())
     )
+
+
+def tell_unusable(registers: RegisterHolder) -> None:
+    """Log which drafts were left out of the register. What is in force is not touched by it."""
+    for file in registers.unusable:
+        telemetry.log(telemetry.DRAFT_UNUSABLE, file=file)
 
 
 def publish_expiry(registers: RegisterHolder, metrics: Metrics) -> None:
@@ -72,5 +79,12 @@ def publish_expiry(registers: RegisterHolder, metrics: Metrics) -> None:
 
     words = "When the last good signing certificate ends."
     metrics.ask("fame_certificate_expiry_timestamp_seconds", words, "agency", certificates)
+
+    def unusable() -> Rows:
+        for file in registers.unusable:
+            yield PurePath(file).stem, 1
+
     words = "When the sharing protocol ends, or lapses for want of review."
     metrics.ask("fame_agreement_expiry_timestamp_seconds", words, "agreement", agreements)
+    words = "Drafts that cannot be used and were left out of the register."
+    metrics.ask("fame_unusable_drafts", words, "agreement", unusable)

@@ -11,7 +11,7 @@ from broker.core.errors import Permanent
 from broker.core.identity import AgencyId
 from broker.core.protocol import Register
 from broker.edge.registers import RegisterHolder
-from tests.contract.running import copied_sandbox
+from tests.contract.running import copied_sandbox, running, vacancy
 
 HR, PORTAL, SCHOOL = (
     AgencyId(name) for name in ("gateshead-hr", "ne-jobs-portal", "hylton-school")
@@ -173,3 +173,65 @@ def test_an_example_that_fails_keeps_an_agreement_from_being_activated(
     assert "decision: expected refused" in capsys.readouterr().err
     assert fame("coverage", "ne-vacancies@2", "--json") == 0
     assert json.loads(capsys.readouterr().out)[0]["percent"] >= 80
+
+
+BROKEN = (
+    ("title = ", "title = = "),  # no TOML
+    ("tier = 2", "tier = 2\nodd = 1"),  # TOML that says something else
+)
+
+
+@pytest.mark.parametrize(("before", "after"), BROKEN, ids=["unreadable", "unusable"])
+async def test_a_draft_that_cannot_be_used_stops_nobody_and_is_told_of(
+    home: Path, tmp_path: Path, before: str, after: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sharing = home / "protocols" / "sharing"
+    words = (sharing / "ne-vacancies.v1.toml").read_text()
+    assert before in words
+    draft = sharing / "ne-vacancies.v2.toml"
+    draft.write_text(words.replace("version = 1", "version = 2", 1).replace(before, after, 1))
+
+    async with running(tmp_path, home=home) as broker:
+        assert (await broker.post(HR, vacancy())).status_code == 202
+        ready = (await broker.get(None, "/readyz?verbose")).json()
+        metrics = (await broker.get(None, "/metrics")).text
+        holder = RegisterHolder(home / "protocols")
+        kept = holder.current.digest
+        (sharing / "ne-odd.v1.toml").write_text("[[[")
+        assert holder.reload().digest == kept
+        draft.unlink()
+        (sharing / "ne-odd.v1.toml").unlink()
+        holder.reload()
+
+    assert (ready["status"], ready["checks"]["drafts"]) == ("ok", "failed")
+    assert 'fame_unusable_drafts{agreement="ne-vacancies.v2"} 1.0' in metrics
+    assert holder.unusable == {}
+    assert "draft_unusable" in capsys.readouterr().out
+
+
+def test_a_broken_draft_shows_in_the_list_and_the_check_up(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "protocols" / "sharing" / "ne-odd.v1.toml").write_text("[[[")
+
+    assert run(["protocol", "ls", "--config", str(home)]) == 0
+    assert "sharing/ne-odd.v1.toml cannot be used and is left out" in capsys.readouterr().out
+    run(["doctor", "--config", str(home)])
+    assert "left out: sharing/ne-odd.v1.toml" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["agencies/hylton-school.toml", "gateways.toml"])
+def test_any_other_file_that_cannot_be_read_stops_the_start(home: Path, name: str) -> None:
+    (home / "protocols" / name).write_text("[[[")
+
+    with pytest.raises(Permanent, match="not TOML"):
+        RegisterHolder(home / "protocols")
+
+
+def test_a_signed_agreement_that_cannot_be_read_stops_the_start(home: Path) -> None:
+    """What binds must be known: to leave it out would change what the others say."""
+    signed = next((home / "protocols" / "signed").glob("*.toml"))
+    signed.write_text("[[[")
+
+    with pytest.raises(Permanent, match="not TOML"):
+        RegisterHolder(home / "protocols")

@@ -387,6 +387,15 @@ def test_a_local_flow_never_widens(flow: dict[str, object], words: str) -> None:
     desk = Desk().found()
     desk.files["sharing/local.v1.toml"] = local(desk, **flow)
 
+    refused_once_signed(desk, words)
+
+
+def refused_once_signed(desk: Desk, words: str) -> None:
+    """As a draft it is left out and told of, and nothing else changes."""
+    held = desk.in_force()
+    assert words in held.unusable["sharing/local.v1.toml"]
+    assert reason(desk) is None
+    desk.begin("local@1", "csc", "yot")
     with pytest.raises(Mistake, match=words):
         desk.in_force()
 
@@ -397,5 +406,19 @@ def test_a_local_flow_is_for_no_more_purposes() -> None:
     made["purpose"].append({"code": "CP", "statement": "To protect", "benefits": "In time"})
     desk.files["sharing/local.v1.toml"] = made
 
-    with pytest.raises(Mistake, match="for more purposes"):
+    refused_once_signed(desk, "for more purposes")
+
+
+def test_drafts_that_cannot_be_used_are_left_out_one_by_one() -> None:
+    desk = Desk().found()
+    before = desk.in_force().register.digest
+    desk.files["sharing/odd.v1.toml"] = {"id": "odd"}
+    desk.files["sharing/strange.v1.toml"] = {**desk.files[SHARING], "id": "another"}
+
+    held = desk.in_force()
+
+    assert set(held.unusable) == {"sharing/odd.v1.toml", "sharing/strange.v1.toml"}
+    assert held.register.digest == before
+    del desk.files["gateways.toml"]
+    with pytest.raises(Mistake, match=r"gateways\.toml"):
         desk.in_force()

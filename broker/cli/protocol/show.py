@@ -1,5 +1,6 @@
 """`fame protocol ls` and `show`: which sharing protocols there are, and what one says."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -37,6 +38,14 @@ def list_protocols(
         return
     header = ("protocol", "tier", "state", "purposes", "parties", "flows", "title")
     print_rows(header, [[_cell(row[name]) for name in header] for row in rows])
+    for file, fault in ({} if protocols else _left_out(config)).items():
+        print(f"\n{file} cannot be used and is left out: {fault}")
+
+
+def _left_out(config: Path | None) -> Mapping[str, str]:
+    from broker.edge.registers import load_in_force
+
+    return load_in_force(load_config(config).config.registers.protocols_dir).unusable
 
 
 def _cell(value: object) -> str:
