@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from adapters.ways import Means, Ways
 from adapters.webhook import RequestSigner
 from broker.config import BrokerConfig, SignatureSection, StoreSection
-from broker.core.errors import Permanent, Transient
+from broker.core.errors import Permanent
 from broker.core.identity import AgencyId
 from broker.core.limits import Limits
 from broker.core.reasons import Reason
@@ -55,7 +55,7 @@ from broker.edge.outcomes import Recorder
 from broker.edge.outgoing import SplitOutgoing
 from broker.edge.override_service import OverrideService
 from broker.edge.peers import Directory, Peers
-from broker.edge.readiness import checks
+from broker.edge.readiness import checks, notes
 from broker.edge.registers import RegisterHolder
 from broker.edge.reports import Reporter
 from broker.edge.route_service import RouteService
@@ -66,7 +66,7 @@ from broker.edge.routes.mailbox import mailbox_routes
 from broker.edge.routes.messages import message_routes
 from broker.edge.routes.operator import operator_routes, route_routes
 from broker.edge.routes.overrides import override_routes
-from broker.edge.routes.system import About, Check, Probes, openapi_route, system_routes
+from broker.edge.routes.system import About, Probes, openapi_route, system_routes
 from broker.edge.routes.tokens import token_routes
 from broker.edge.schemas import load_schemas
 from broker.edge.sealing import KeyRing, read_key
@@ -315,7 +315,7 @@ def _api(workers: Workers, peers: Peers, tokens: TokenService) -> FastAPI:
             about(parts),
             parts.metrics,
             publisher(parts.store, parts.clock, parts.metrics),
-            Probes(watchers_only, needed, _notes(workers)),
+            Probes(watchers_only, needed, notes(parts.registers, workers.kafka)),
         ),
     ):
         api.include_router(router)
@@ -469,24 +469,6 @@ def _intake(workers: Workers) -> Intake:
 
 def _verifier(signature: SignatureSection) -> Verifier:
     return SignxmlVerifier() if signature.verifier == "signxml" else ProfileVerifier()
-
-
-def _notes(workers: Workers) -> dict[str, Check]:
-    """Return what is worth knowing though messages are taken without it."""
-    kafka, registers = workers.kafka, workers.parts.registers
-
-    async def drafts() -> None:
-        if registers.unusable:
-            raise Permanent(Reason.REGISTER_UNAVAILABLE)
-
-    if kafka is None:
-        return {"drafts": drafts}
-
-    async def cluster() -> None:
-        if not kafka.reachable:
-            raise Transient(Reason.TRANSPORT_UNAVAILABLE)
-
-    return {"drafts": drafts, "kafka": cluster}
 
 
 def _route_service(workers: Workers) -> RouteService:

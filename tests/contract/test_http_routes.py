@@ -369,6 +369,7 @@ async def test_probes_and_version_are_for_anybody(broker: Running) -> None:
     assert (await broker.get(BROKER, "/readyz?verbose")).json()["checks"] == {
         "database": "ok",
         "disk": "ok",
+        "drafts": "ok",
     }
     told = (await broker.get(None, "/version")).json()
     assert told["sandbox"] is True

@@ -11,7 +11,7 @@ from broker.core.errors import Permanent
 from broker.core.identity import AgencyId
 from broker.core.protocol import Register
 from broker.edge.registers import RegisterHolder
-from tests.contract.running import copied_sandbox, running, vacancy
+from tests.contract.running import BROKER, copied_sandbox, running, vacancy
 
 HR, PORTAL, SCHOOL = (
     AgencyId(name) for name in ("gateshead-hr", "ne-jobs-portal", "hylton-school")
@@ -193,8 +193,8 @@ async def test_a_draft_that_cannot_be_used_stops_nobody_and_is_told_of(
 
     async with running(tmp_path, home=home) as broker:
         assert (await broker.post(HR, vacancy())).status_code == 202
-        ready = (await broker.get(None, "/readyz?verbose")).json()
-        metrics = (await broker.get(None, "/metrics")).text
+        ready = (await broker.get(BROKER, "/readyz?verbose")).json()
+        metrics = (await broker.get(BROKER, "/metrics")).text
         holder = RegisterHolder(home / "protocols")
         kept = holder.current.digest
         (sharing / "ne-odd.v1.toml").write_text("[[[")

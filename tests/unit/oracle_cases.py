@@ -149,7 +149,7 @@ def _narrowed(chance: Chance, flow: dict[str, Any]) -> dict[str, Any]:
     if chance.random() < 0.3:
         narrow["shielded"] = "REFUSE"
     if chance.random() < 0.3:
-        narrow["gateways"] = chance.sample(flow["gateways"], 1)
+        narrow["gateways"] = flow["gateways"][:1]  # another first one may carry what this does not
     return narrow
 
 
