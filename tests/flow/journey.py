@@ -205,6 +205,21 @@ class Journey:
         **header: Any,
     ) -> Sent:
         """Have ``sender`` sign a message and send it."""
+        made, raw = self.signed(sender, payload, *recipients, purpose=purpose, **header)
+        answer = await self.broker.post(sender, raw, accept="application/json")
+        sent = Sent(made, payload, raw, answer)
+        self.sent.append(sent)
+        return sent
+
+    def signed(
+        self,
+        sender: AgencyId,
+        payload: etree._Element,
+        *recipients: AgencyId,
+        purpose: str,
+        **header: Any,
+    ) -> tuple[Header, bytes]:
+        """Return a message as ``sender`` signs it."""
         values: dict[str, Any] = {
             "message_id": MessageId(new_id()),
             "message_type": etree.QName(payload).localname,
@@ -219,10 +234,7 @@ class Journey:
         }
         made = Header(**(values | header))
         raw = sign_envelope(build_envelope(made, etree.tostring(payload)), key_of(home(), sender))
-        answer = await self.broker.post(sender, raw, accept="application/json")
-        sent = Sent(made, payload, raw, answer)
-        self.sent.append(sent)
-        return sent
+        return made, raw
 
     async def decided(self, sent: Sent, recipient: AgencyId) -> dict[str, Any]:
         """Return the decision on one recipient that the ledger holds."""
