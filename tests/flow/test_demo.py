@@ -117,12 +117,15 @@ def test_reset_removes_a_sandbox_and_nothing_else(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_kept_running_it_stops_when_it_is_told_to(tmp_path: Path, ending: signal.Signals) -> None:
     folder = tmp_path / "state"
+    # A shell starts what it runs in the background with Ctrl-C ignored, and children inherit that.
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
     demo = subprocess.Popen(
         [sys.executable, "-m", "broker", "demo", "--dir", str(folder), "--keep-running"],
         stdout=subprocess.PIPE,
         text=True,
         env=child_environment(PYTHONUNBUFFERED="1"),
     )
+    signal.signal(signal.SIGINT, inherited)
     with demo:
         assert demo.stdout is not None
         for line in demo.stdout:
