@@ -1,5 +1,6 @@
 """What every test can rely on."""
 
+import ssl
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +10,14 @@ import pytest
 from hypothesis import settings
 
 from tests.live.services.postgres import Postgres, external_server, start_server
+from tests.sockets import ClosedWhenReset
 
 # A machine that others use too is slow for a moment: that is no fault of the code.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
+
+# Not a filter of the warning: that would hide what a client itself leaves open, too.
+ssl.SSLContext.sslsocket_class = ClosedWhenReset
 
 UNIT = Path(__file__).parent / "unit"
 
