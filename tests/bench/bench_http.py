@@ -72,6 +72,12 @@ CONNECTIONS_MANY = 500
 # What others spend on verify, validate, look up and hand to a topic, without a database, a
 # receipt, protection from replay, minimising or evidence, in ms.
 CPU_TO_BEAT_MS = {"rsa": 0.23, "ecdsa": 1.0}
+# The allocator's settings of the unit and the image in deploy/.
+AS_DEPLOYED = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_TRIM_THRESHOLD_": "131072",
+    "MALLOC_MMAP_THRESHOLD_": "65536",
+}
 
 
 def flow_of(state: Path, algorithm: str) -> tuple[Flow, SigningKey]:
@@ -149,7 +155,7 @@ def row(case: Case) -> str:
         make(state, sandbox=True, port=0, at=datetime.now(UTC))  # noqa: TID251 - a new sandbox
         flow, key = flow_of(state, case.algorithm)
         bodies = messages(flow, key, case.count + 50, int(case.kb * 1000))
-        with running(state) as broker:
+        with running(state, environment=AS_DEPLOYED) as broker:
             measure(broker, flow, bodies[:50], connections=4, rate_per_s=None)
             base, _peak = resident_mb(broker.process.pid)
             load, cpu = measure(

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -62,10 +63,17 @@ def wrong_way(home: Path) -> bytes:
     return envelope(header(PORTAL, "VacancyPublished", HR, purpose="JOBS"), home=home)
 
 
+def read(out: str) -> Any:
+    """The JSON among what was printed; the broker of this test logs to the same output."""
+    start = re.search(r"^[\[{]$", out, re.MULTILINE)
+    assert start, out
+    return json.JSONDecoder().raw_decode(out, start.start())[0]
+
+
 async def report(fame: Fame, name: str = "ne-vacancies") -> Any:
     code, out = await fame("shadow", "report", name, "--json")
     assert code == 0, out
-    return json.loads(out[out.index("{") :])
+    return read(out)
 
 
 async def begun(
@@ -143,7 +151,7 @@ async def test_a_promoted_draft_waits_for_both_keys(
     assert (await fame("sign", "ne-vacancies@2", "--agency", PORTAL))[0] == 0
     assert (await fame("activate", "ne-vacancies@2", "--agency", PORTAL))[0] == 0
     held = load_in_force(home / "protocols")
-    listed = json.loads((await fame("shadow", "ls", "--json"))[1])
+    listed = read((await fame("shadow", "ls", "--json"))[1])
     assert held.policy.rulings["ne-vacancies@2"].digest == listed[0]["digest"]
     assert listed[0]["state"] == "promoted"
     assert (await fame("shadow", "promote", "ne-vacancies"))[0] == 2

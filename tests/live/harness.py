@@ -101,9 +101,11 @@ class BrokerProcess:
 
 
 @contextmanager
-def running(state: Path, *, crash: str = "") -> Iterator[BrokerProcess]:
+def running(
+    state: Path, *, crash: str = "", environment: Mapping[str, str] = NOTHING
+) -> Iterator[BrokerProcess]:
     """Run a broker on ``state`` for the time of a block; it never outlives it."""
-    broker = BrokerProcess.start(state, crash=crash)
+    broker = BrokerProcess.start(state, crash=crash, environment=environment)
     try:
         broker.wait_ready()
         yield broker
