@@ -1,6 +1,7 @@
 """`fame store`: what is kept, and what is kept no longer."""
 
 import asyncio
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -49,3 +50,32 @@ def prune(
         print_json({"payloads": count, "days": kept_days, "erased": not dry_run})
     else:
         print(f"{count} payloads {'would be' if dry_run else 'were'} erased")
+
+
+@app.command()
+def restored(config: Config = None, dry_run: DryRun = False, as_json: Json = False) -> None:
+    """Say that the database was set back to an older copy; before the broker is started.
+
+    What is open in the copy may have been handed over since: each such delivery counts an
+    attempt that is in doubt. Its route is paused until `fame route resume`.
+    """
+    from broker.app import load_parts
+    from broker.edge.restoring import Restored, doubtful, mark_restored
+
+    async def marked() -> Restored:
+        parts = load_parts(load_config(config).config)
+        try:
+            if dry_run:
+                return await parts.store.read(doubtful)
+            at = parts.clock.now()
+            return await parts.store.write(lambda conn, ledger: mark_restored(conn, ledger, at))
+        finally:
+            await parts.store.close()
+
+    done = asyncio.run(marked())
+    if as_json:
+        print_json({**asdict(done), "done": not dry_run})
+        return
+    word = "would be" if dry_run else "are"
+    print(f"{done.deliveries} deliveries {word} in doubt")
+    print(f"routes that {word} paused: {', '.join(done.paused) or 'none'}")

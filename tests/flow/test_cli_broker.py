@@ -90,6 +90,24 @@ def test_a_receipt_is_kept_as_it_was_signed(
     assert "ne-vacancies publish-councils" in out
 
 
+def test_the_ledger_is_whole_and_holds_what_a_receipt_says(
+    message: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    receipt, forged = tmp_path / "receipt.xml", tmp_path / "forged.xml"
+    send = ["message", "send", "-a", "gateshead-hr", "--in", str(message)]
+    assert run([*send, "--receipt", str(receipt)]) == 0
+    signed = receipt.read_bytes()
+    forged.write_bytes(signed.replace(b"<Sequence>", b"<Sequence>9"))
+
+    found = said(capsys, "ledger", "check", "--receipt", str(receipt), "--json")
+
+    assert found["entries"] > 0
+    assert found["faults"] == []
+    assert run(["ledger", "check"]) == 0
+    assert run(["ledger", "check", "--receipt", str(forged)]) == 4  # not what the broker signed
+    assert run(["ledger", "check", "--receipt", str(message)]) == 4
+
+
 def test_a_message_is_followed_from_sending_to_acknowledgement(
     message: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

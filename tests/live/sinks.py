@@ -33,6 +33,7 @@ class Webhook:
     def __init__(self, agency: str, state: Path, recorder: Recorder, chance: random.Random) -> None:
         self.agency = agency
         self.url = ""
+        self.attempts: dict[str, list[int]] = {}  # of each delivery, as they came
         self._recorder = recorder
         self._chance = chance
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -59,8 +60,11 @@ class Webhook:
         yes = far_side.answer(204)
 
         async def answering(asked: far_side.Asked, writer: asyncio.StreamWriter) -> None:
+            delivery_id = asked.header("fame-delivery-id")
+            came = self.attempts.setdefault(delivery_id, [])
+            came.append(int(asked.header("fame-attempt")))
             if asked.header("fame-sender") != BROKER:
-                self._recorder.took(self.agency, asked.header("fame-delivery-id"), asked.body)
+                self._recorder.took(self.agency, delivery_id, asked.body)
             if self._chance.random() < HANG_UP:
                 writer.transport.abort()
                 return
