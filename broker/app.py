@@ -184,6 +184,7 @@ class Workers:
     kafka: "KafkaOutgoing | None"
     keeper: ClockKeeper
     shadows: Shadows
+    lines: telemetry.Lines | None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -215,8 +216,12 @@ class Workers:
             telemetry.log(telemetry.BROKER_STOPPED)
 
 
-def build(config: BrokerConfig, clock: Clock | None = None) -> BrokerApp:
+def build(
+    config: BrokerConfig, clock: Clock | None = None, lines: telemetry.Lines | None = None
+) -> BrokerApp:
     """Return the application that ``config`` describes. It works from its lifespan's start.
+
+    ``lines``: where the process logs, so that it can tell whether that can be written.
 
     Raises:
         Permanent: a file is missing or cannot be used; the words name it.
@@ -236,7 +241,10 @@ def build(config: BrokerConfig, clock: Clock | None = None) -> BrokerApp:
         ways=ways,
         keeper=ClockKeeper(parts.store, parts.registers, parts.clock, notices),
         shadows=_shadows(parts),
+        lines=lines,
     )
+    if lines is not None:
+        parts.metrics.log_lines_lost.set_function(lambda: lines.lost)
     directory = Directory(parts.registers)
     key = TokenKey(token_key(config.keys.token_key_file))
     tokens = TokenService(directory, key, config.broker.url, config.http.token_lifetime_s)
@@ -315,7 +323,7 @@ def _api(workers: Workers, peers: Peers, tokens: TokenService) -> FastAPI:
             about(parts),
             parts.metrics,
             publisher(parts.store, parts.clock, parts.metrics),
-            Probes(watchers_only, needed, notes(parts.registers, workers.kafka)),
+            Probes(watchers_only, needed, notes(parts.registers, workers.kafka, workers.lines)),
         ),
     ):
         api.include_router(router)

@@ -24,7 +24,7 @@ from broker.edge.kafka import KafkaIncoming
 from broker.edge.kafka_consumer import KafkaConsumer
 from broker.edge.outgoing import MAILBOX
 from broker.edge.quarantine import Quarantine
-from broker.edge.readiness import checks
+from broker.edge.readiness import checks, log_note
 from broker.edge.routes.system import Probes, anybody, system_routes
 from broker.edge.store import Store
 from broker.edge.watching import RegisterWatch
@@ -122,8 +122,10 @@ class _Probes:
         await self.task
 
 
-def build_worker(config: BrokerConfig, agency: AgencyId) -> Worker:
-    """Return the worker of ``agency`` that ``config`` describes.
+def build_worker(
+    config: BrokerConfig, agency: AgencyId, lines: telemetry.Lines | None = None
+) -> Worker:
+    """Return the worker of ``agency`` that ``config`` describes; ``lines``: where it logs.
 
     Raises:
         Permanent: a file is missing or cannot be used, or there is no work of this kind.
@@ -134,6 +136,8 @@ def build_worker(config: BrokerConfig, agency: AgencyId) -> Worker:
     if found is None or found.delivery.adapter == MAILBOX:
         detail = f"{agency} is not registered, or has a mailbox, which `fame serve` fills"
         raise Permanent(Reason.TRANSPORT_REFUSED, detail)
+    if lines is not None:
+        parts.metrics.log_lines_lost.set_function(lambda: lines.lost)
     ways = make_ways(parts)
     lease = timedelta(seconds=config.delivery.lease_s)
     attempts = replace(make_attempts(parts, ways), lease=lease)
@@ -149,12 +153,12 @@ def build_worker(config: BrokerConfig, agency: AgencyId) -> Worker:
         attempts=attempts,
         ways=ways,
         watch=RegisterWatch(parts.registers, config.registers.protocols_dir),
-        probes=_probes(parts, consumer),
+        probes=_probes(parts, consumer, lines),
         config=config,
     )
 
 
-def _probes(parts: Parts, consumer: KafkaConsumer) -> FastAPI:
+def _probes(parts: Parts, consumer: KafkaConsumer, lines: telemetry.Lines | None) -> FastAPI:
     """Return what answers whether a worker with this ``consumer`` can deliver."""
     store, config = parts.store, parts.config.store
 
@@ -167,5 +171,6 @@ def _probes(parts: Parts, consumer: KafkaConsumer) -> FastAPI:
 
     api = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     needed = checks(store, config.url, config.free_bytes_min) | {"kafka": cluster}
-    api.include_router(system_routes(about(parts), parts.metrics, nothing, Probes(anybody, needed)))
+    probes = Probes(anybody, needed, log_note(lines))
+    api.include_router(system_routes(about(parts), parts.metrics, nothing, probes))
     return api

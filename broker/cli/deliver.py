@@ -39,13 +39,13 @@ def command(agency: AgencyOption, config: Config = None) -> None:
         name = agency_id(agency)
     except ValueError as error:
         raise Failure("That is no agency id", EXIT_USAGE, {"try": "fame agency ls"}) from error
-    configure_logging()
+    lines = configure_logging()
 
     async def run(taken: socket.socket | None) -> None:
         stop = asyncio.Event()
         for ending in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(ending, stop.set)
-        worker = build_worker(settings, name)
+        worker = build_worker(settings, name, lines)
         if sys.stderr.isatty():
             print(f"Delivering to {name}; Ctrl-C stops it.", file=sys.stderr)
         await worker.run(stop, taken)

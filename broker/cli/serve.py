@@ -29,11 +29,11 @@ def command(
     from broker.edge.telemetry import configure_logging
 
     with bound(settings.http.host, settings.http.port) as taken:
-        configure_logging()
+        lines = configure_logging()
         # The server ends in order and then raises its signal again; to us it is a good end.
         for ending in (signal.SIGTERM, signal.SIGINT):
             signal.signal(ending, lambda *_: sys.exit(0))
-        running = server(settings, build(settings))
+        running = server(settings, build(settings, lines=lines))
         _spare_the_collector()
         if sys.stderr.isatty():
             address = "{}:{}".format(*taken.getsockname()[:2])

@@ -76,6 +76,9 @@ class Metrics:
         self.records = self._counter(
             "fame_transport_records", "Records given to the cluster.", "route", "outcome"
         )
+        self.log_lines_lost = self._gauge(
+            "fame_log_lines_lost", "Log lines that could not be written, since the start."
+        )
         self.ledger_entries = self._gauge("fame_ledger_entries", "Entries in the ledger.")
         build = Gauge(
             "fame_build_info", "The running version.", ["version"], registry=self.registry

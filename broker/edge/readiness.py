@@ -41,7 +41,25 @@ class Cluster(Protocol):
     reachable: bool
 
 
-def notes(registers: RegisterHolder, cluster: Cluster | None) -> dict[str, Check]:
+class Log(Protocol):
+    """Where the process writes what happens."""
+
+    failing: bool
+
+
+def log_note(lines: Log | None) -> dict[str, Check]:
+    """Return whether log lines can be written: nothing rests on them, and somebody should know."""
+
+    async def log() -> None:
+        if lines is not None and lines.failing:
+            raise Transient(Reason.INTERNAL)
+
+    return {"log": log}
+
+
+def notes(
+    registers: RegisterHolder, cluster: Cluster | None, lines: Log | None
+) -> dict[str, Check]:
     """Return what is worth knowing though messages are taken without it."""
 
     async def drafts() -> None:
@@ -52,4 +70,5 @@ def notes(registers: RegisterHolder, cluster: Cluster | None) -> dict[str, Check
         if cluster is not None and not cluster.reachable:
             raise Transient(Reason.TRANSPORT_UNAVAILABLE)
 
-    return {"drafts": drafts} if cluster is None else {"drafts": drafts, "kafka": kafka}
+    found: dict[str, Check] = {"drafts": drafts} | log_note(lines)
+    return found if cluster is None else found | {"kafka": kafka}

@@ -10,12 +10,15 @@ import logging
 import os
 import random
 import re
+import select
+import stat
 import sys
 import threading
 import time
 from collections.abc import Iterable, MutableMapping
 from contextvars import ContextVar
 from dataclasses import dataclass
+from select import PIPE_BUF
 from typing import Any, BinaryIO, Final
 
 import orjson
@@ -44,6 +47,9 @@ OPERATOR_ACTED: Final = "operator_acted"
 CONSENT_RECORDED: Final = "consent_recorded"
 CONSENT_WITHDRAWN: Final = "consent_withdrawn"
 OVERRIDE_REVIEWED: Final = "override_reviewed"
+LOG_LINES_LOST: Final = "log_lines_lost"
+
+HELD_BYTES_MAX = 1024 * 1024  # of lines whose reader does not take them
 
 # Ids, codes, counts and names from the register: nothing that a person wrote in a message.
 LOGGED_KEYS: Final = frozenset(
@@ -199,24 +205,33 @@ def _no_words(value: object) -> str:
 class Lines:
     """Writes lines in bundles: a system call for each would cost more than the line.
 
-    No line waits longer than ``after_s``; a warning or an error does not wait at all.
+    No line waits longer than ``after_s``; a warning or an error does not wait at all. Nothing
+    waits for the log, and nothing fails by it: what cannot be written is lost, or held, up to
+    ``held_bytes_max``, for a reader that may wake. How many lines are lost is written as soon
+    as something can be.
     """
 
-    def __init__(self, stream: BinaryIO, *, after_s: float = 0.2) -> None:
-        self._stream = stream
+    def __init__(
+        self, stream: BinaryIO, *, after_s: float = 0.2, held_bytes_max: int = HELD_BYTES_MAX
+    ) -> None:
+        self._out = _Out(stream)
         self._after_s = after_s
+        self._held_bytes_max = held_bytes_max
         self._lock = threading.Lock()
-        self._held: list[bytes] = []
+        self._held = bytearray()
+        self._untold = 0
         self._timer: threading.Timer | None = None
+        self.lost = 0
+        self.failing = False
 
     def msg(self, line: bytes) -> None:
         """Write one line with those to come."""
         with self._lock:
-            self._held += (line, b"\n")
-            if self._timer is None:
-                self._timer = threading.Timer(self._after_s, self.flush)
-                self._timer.daemon = True
-                self._timer.start()
+            if len(self._held) + len(line) < self._held_bytes_max:
+                self._held += line + b"\n"
+            else:
+                self._lose(1)
+            self._wait()
 
     def urgent(self, line: bytes) -> None:
         """Write one line now."""
@@ -227,14 +242,92 @@ class Lines:
     warning = error = critical = exception = fatal = log = urgent
 
     def flush(self) -> None:
-        """Write what is held."""
+        """Write what is held, as far as it can be without waiting for anybody."""
         with self._lock:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-            self._stream.write(b"".join(self._held))
+            try:
+                self.failing = not self._write()
+            except OSError:
+                self.failing = True
+                self._lose(self._held.count(b"\n"))
+                self._held.clear()
+            if self._held:
+                self._wait()
+
+    def _write(self) -> bool:
+        """Write, first of all how many lines are missing; False: the reader takes no more now."""
+        if self._held and self._untold:
+            event = _stamp(None, "", {"event": LOG_LINES_LOST, "level": "warning"})
+            told = _as_json({**event, "found": self._untold}) + b"\n"
+            if self._out.write(told) < len(told):
+                return False
+            self._untold = 0
+        del self._held[: self._out.write(bytes(self._held))]
+        return not self._held
+
+    def _lose(self, count: int) -> None:
+        self.lost += count
+        self._untold += count
+
+    def _wait(self) -> None:
+        if self._timer is not None:
+            return
+        timer = threading.Timer(self._after_s, self.flush)
+        timer.daemon = True
+        try:
+            timer.start()
+        except RuntimeError:  # no thread can be started: the next line tries again
+            return
+        self._timer = timer
+
+
+class _Out:
+    """Where lines go. A write to a pipe that is full would wait for its reader, for ever."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._torn = False
+        self._waits = False
+        try:
+            self._file = stream.fileno()
+        except OSError:  # in memory
+            self._file = -1
+        else:
+            self._waits = not stat.S_ISREG(os.fstat(self._file).st_mode)
+
+    def write(self, lines: bytes) -> int:
+        """Return how much of ``lines`` was written: less, if somebody would have to wait.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        if self._file < 0:
+            self._stream.write(lines)
             self._stream.flush()
-            self._held.clear()
+            return len(lines)
+        if self._torn and self._put(b"\n"):
+            self._torn = False
+        done = 0
+        while done < len(lines):
+            count = self._put(lines[done : done + PIPE_BUF] if self._waits else lines[done:])
+            if not count:
+                break
+            done += count
+            self._torn = lines[done - 1 : done] != b"\n"
+        return done
+
+    def _put(self, piece: bytes) -> int:
+        if self._waits:
+            poll = select.poll()
+            poll.register(self._file, select.POLLOUT)
+            if not poll.poll(0):
+                return 0
+        try:
+            return os.write(self._file, piece)
+        except BlockingIOError:
+            return 0
 
 
 class _StandardLibrary(logging.Handler):

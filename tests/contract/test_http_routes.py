@@ -370,6 +370,7 @@ async def test_probes_and_version_are_for_anybody(broker: Running) -> None:
         "database": "ok",
         "disk": "ok",
         "drafts": "ok",
+        "log": "ok",
     }
     told = (await broker.get(None, "/version")).json()
     assert told["sandbox"] is True
