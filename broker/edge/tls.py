@@ -142,7 +142,8 @@ class TlsProtocol(HttpToolsProtocol):
         """
         cycle = cast("RequestResponseCycle | None", self.cycle)  # none before the first request
         idle = cycle is None or cycle.response_complete
-        super().shutdown()
+        if not self.transport.is_closing():  # the loop's transports must not be closed twice
+            super().shutdown()
         if idle and not self.transport.get_write_buffer_size():
             self.transport.abort()
 

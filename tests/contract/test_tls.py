@@ -6,7 +6,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from types import SimpleNamespace
@@ -170,6 +170,20 @@ def test_a_request_head_that_does_not_come_in_time_is_hung_up_on(
 
     with serving(show_tls, None) as port:
         assert talk(port, sent) == b""
+
+
+def test_a_connection_that_is_closing_does_not_disturb_the_end(world: World) -> None:
+    """Its peer has its answer and does not say goodbye."""
+    server = world.authority.issue("server")
+    context = server_context(server.certificate, server.key, world.authority.certificate)
+
+    with ExitStack() as stack, serving(show_tls, context) as port:
+        plain = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+        client = world.client().wrap_socket(plain, server_hostname="localhost")
+        connection = stack.enter_context(client)
+        connection.sendall(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+        assert connection.recv(1000)
+    # What goes wrong in the server's thread while it ends is a fault of this test.
 
 
 LONG = b"a" * 20_000_000
