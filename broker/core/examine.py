@@ -19,6 +19,7 @@ from broker.core.limits import Limits
 from broker.core.message import Header, ReceivedMessage, ValidMessage, VerifiedMessage
 from broker.core.reasons import Reason
 from broker.core.schema import SchemaSet
+from broker.core.shortage import examining
 from broker.core.signature import Verifier
 
 
@@ -53,18 +54,20 @@ def examine(  # noqa: PLR0913 - each is one fact that the answer depends on
 
     Raises:
         Rejection: it is not one; the reason and the place say why.
+        Transient: there was too little memory to tell.
     """
-    received = receive(raw, limits, schemas)
-    done(Step.PARSED)
-    sender = _sender(received, agencies)
-    verified = _verify(received, sender, verifier, now)
-    done(Step.VERIFIED)
-    _check_peer(verified.header, sender, peer_agencies)
-    check_fresh(verified.header, limits, now)
-    done(Step.FRESH)
-    valid = _validate(verified, schemas)
-    done(Step.VALIDATED)
-    return valid
+    with examining():
+        received = receive(raw, limits, schemas)
+        done(Step.PARSED)
+        sender = _sender(received, agencies)
+        verified = _verify(received, sender, verifier, now)
+        done(Step.VERIFIED)
+        _check_peer(verified.header, sender, peer_agencies)
+        check_fresh(verified.header, limits, now)
+        done(Step.FRESH)
+        valid = _validate(verified, schemas)
+        done(Step.VALIDATED)
+        return valid
 
 
 def _sender(received: ReceivedMessage, agencies: AgencyLookup) -> Agency:

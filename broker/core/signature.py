@@ -26,6 +26,7 @@ from broker.core.agency import RegisteredKey
 from broker.core.errors import Rejection
 from broker.core.message import ReceivedMessage
 from broker.core.reasons import Reason
+from broker.core.shortage import without_canonical_form
 
 DSIG = "http://www.w3.org/2000/09/xmldsig#"
 EXCLUSIVE = "http://www.w3.org/2001/10/xml-exc-c14n#"
@@ -303,8 +304,9 @@ def _signed_by(key: RegisteredKey, signed_info: _SignedInfo, signature_value: by
 def _canonical(element: etree._Element) -> bytes:
     try:
         return etree.tostring(element, method="c14n", exclusive=True, with_comments=False)
-    except etree.C14NError:  # a relative namespace name; never to be read as "nothing"
-        raise _off_profile("the content has no canonical form") from None
+    except etree.C14NError:  # never to be read as "nothing"
+        rejection = _off_profile("the content has no canonical form")
+        raise without_canonical_form(element, rejection) from None
 
 
 def _without(root: etree._Element, signature: etree._Element) -> etree._Element:

@@ -187,6 +187,8 @@ def as_fault(error: Exception) -> BrokerError:
     """Return what ``error`` means for whoever asked. It holds no statement and no value."""
     if isinstance(error, BrokerError):
         return error
+    if isinstance(error, MemoryError):  # SQLite's own, too
+        return Transient(Reason.OVERLOADED, "too little memory to write it")
     cause = error.orig if isinstance(error, DBAPIError) else error
     if isinstance(cause, sqlite3.Error):
         name = getattr(cause, "sqlite_errorname", None)

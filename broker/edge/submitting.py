@@ -18,6 +18,7 @@ from broker.core.errors import BrokerError, Fault, Rejection
 from broker.core.identity import SubmissionId
 from broker.core.reasons import Reason
 from broker.core.receipt import receipt_json
+from broker.core.shortage import no_memory
 from broker.edge import telemetry
 from broker.edge.admission import Admission, Place
 from broker.edge.collecting import Collector
@@ -92,6 +93,10 @@ class Submitting:
             return _told(error, accept, trace)
         except GoneError:
             raise
+        except MemoryError:
+            shortage = no_memory()
+            self._turned_away(shortage, telemetry.SUBMISSION_SHED)
+            return _told(shortage, accept, trace)
         except Exception as error:  # noqa: BLE001 - the last resort: ours, and told without words
             telemetry.log_error(telemetry.SUBMISSION_FAILED, error)
             self.metrics.turned_away("broker", Reason.INTERNAL)

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, MutableMapping
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from select import PIPE_BUF
@@ -220,9 +221,12 @@ class Lines:
         self._lock = threading.Lock()
         self._held = bytearray()
         self._untold = 0
-        self._timer: threading.Timer | None = None
+        self._waiting = threading.Event()
         self.lost = 0
         self.failing = False
+        # One for good: where memory is short, a thread that is to be started may never say that
+        # it has, and whoever logs would wait for it.
+        threading.Thread(target=self._write_on, name="log", daemon=True).start()
 
     def msg(self, line: bytes) -> None:
         """Write one line with those to come."""
@@ -231,7 +235,7 @@ class Lines:
                 self._held += line + b"\n"
             else:
                 self._lose(1)
-            self._wait()
+            self._waiting.set()
 
     def urgent(self, line: bytes) -> None:
         """Write one line now."""
@@ -244,21 +248,20 @@ class Lines:
     def flush(self) -> None:
         """Write what is held, as far as it can be without waiting for anybody."""
         with self._lock:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+            if not self._held:
+                return
             try:
                 self.failing = not self._write()
-            except OSError:
+            except (OSError, MemoryError):
                 self.failing = True
                 self._lose(self._held.count(b"\n"))
                 self._held.clear()
             if self._held:
-                self._wait()
+                self._waiting.set()
 
     def _write(self) -> bool:
         """Write, first of all how many lines are missing; False: the reader takes no more now."""
-        if self._held and self._untold:
+        if self._untold:
             event = _stamp(None, "", {"event": LOG_LINES_LOST, "level": "warning"})
             told = _as_json({**event, "found": self._untold}) + b"\n"
             if self._out.write(told) < len(told):
@@ -271,16 +274,13 @@ class Lines:
         self.lost += count
         self._untold += count
 
-    def _wait(self) -> None:
-        if self._timer is not None:
-            return
-        timer = threading.Timer(self._after_s, self.flush)
-        timer.daemon = True
-        try:
-            timer.start()
-        except RuntimeError:  # no thread can be started: the next line tries again
-            return
-        self._timer = timer
+    def _write_on(self) -> None:
+        while True:
+            with suppress(MemoryError):  # the next round may find some
+                self._waiting.wait()
+                self._waiting.clear()
+            time.sleep(self._after_s)
+            self.flush()
 
 
 class _Out:
