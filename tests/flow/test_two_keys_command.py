@@ -1,6 +1,7 @@
 """Two keys at the command line and in a broker: who has none changes nothing."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -173,6 +174,39 @@ def test_an_example_that_fails_keeps_an_agreement_from_being_activated(
     assert "decision: expected refused" in capsys.readouterr().err
     assert fame("coverage", "ne-vacancies@2", "--json") == 0
     assert json.loads(capsys.readouterr().out)[0]["percent"] >= 80
+
+
+def test_examples_that_touch_a_little_too_little_keep_an_agreement_from_being_activated(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    amend(home, '["category:employment"]', '["category:employment", "category:address"]')
+    examples = home / "protocols" / "tests" / "ne-vacancies.v2.toml"
+    shipped = examples.with_name("ne-vacancies.v1.toml").read_text().replace("@1", "@2")
+    head, *blocks = shipped.split("[[example]]\n")
+    less = [one for one in blocks if "VacancyClosed" not in one]
+    assert len(less) < len(blocks)
+    examples.write_text("[[example]]\n".join([head, *less]))
+    for agency in (HR, PORTAL):
+        assert fame("sign", "ne-vacancies@2", "--agency", agency) == 0
+    capsys.readouterr()
+    assert fame("coverage", "ne-vacancies@2", "--json") == 0
+    percent = json.loads(capsys.readouterr().out)[0]["percent"]
+    assert 0 < percent < 100
+
+    set_least(home, percent + 1)
+    assert fame("activate", "ne-vacancies@2", "--agency", PORTAL) == 1
+    assert f"its examples touch {percent} % of it, not {percent + 1} %" in capsys.readouterr().err
+    set_least(home, percent)
+    assert fame("activate", "ne-vacancies@2", "--agency", PORTAL) == 0
+
+
+def set_least(home: Path, percent: int) -> None:
+    """Have agreements activated whose examples touch at least so much of them."""
+    path = home / "fame.toml"
+    text = re.sub(r"\ncoverage_min_percent = .*", "", path.read_text())
+    assert text.count("[registers]\n") == 1
+    line = f"[registers]\ncoverage_min_percent = {percent}\n"
+    path.write_text(text.replace("[registers]\n", line))
 
 
 BROKEN = (
