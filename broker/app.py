@@ -228,6 +228,8 @@ def build(
         Transient: the database is locked or not reachable.
     """
     parts = load_parts(config, clock)
+    protocols = config.registers.protocols_dir
+    watch = RegisterWatch.begin(parts.registers, parts.store, parts.clock, protocols)
     ways = make_ways(parts)
     delivery, kafka = _delivery(parts, ways)
     notices = ClockNotices(delivery.service.recorder, parts.registers)
@@ -237,7 +239,7 @@ def build(
         delivery=delivery,
         kafka=kafka,
         examine=ThreadPoolExecutor(config.http.examine_threads, "examine"),
-        watch=RegisterWatch(parts.registers, config.registers.protocols_dir),
+        watch=watch,
         ways=ways,
         keeper=ClockKeeper(parts.store, parts.registers, parts.clock, notices),
         shadows=_shadows(parts),
@@ -306,7 +308,8 @@ def _admission(parts: Parts) -> Admission:
 def _api(workers: Workers, peers: Peers, tokens: TokenService) -> FastAPI:
     parts, service = workers.parts, workers.delivery.service
     consents = _consents(workers)
-    needed = checks(parts.store, parts.config.store.url, parts.config.store.free_bytes_min)
+    store = parts.config.store
+    needed = checks(parts.store, parts.registers, store.url, store.free_bytes_min)
     api = make_api(
         Callers(peers, parts.clock, parts.broker, parts.config.http.metrics_fingerprints)
     )

@@ -132,6 +132,8 @@ def build_worker(
         Transient: the database is locked or not reachable.
     """
     parts = load_parts(config, kind="deliver")
+    protocols = config.registers.protocols_dir
+    watch = RegisterWatch.begin(parts.registers, parts.store, parts.clock, protocols)
     found = parts.registers.current.agencies.get(agency)
     if found is None or found.delivery.adapter == MAILBOX:
         detail = f"{agency} is not registered, or has a mailbox, which `fame serve` fills"
@@ -152,7 +154,7 @@ def build_worker(
         incoming=KafkaIncoming(consumer, agency),
         attempts=attempts,
         ways=ways,
-        watch=RegisterWatch(parts.registers, config.registers.protocols_dir),
+        watch=watch,
         probes=_probes(parts, consumer, lines),
         config=config,
     )
@@ -170,7 +172,7 @@ def _probes(parts: Parts, consumer: KafkaConsumer, lines: telemetry.Lines | None
         """Bring nothing up to date: what waits in the store is for the brokers to say."""
 
     api = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    needed = checks(store, config.url, config.free_bytes_min) | {"kafka": cluster}
+    needed = checks(store, parts.registers, config.url, config.free_bytes_min) | {"kafka": cluster}
     probes = Probes(anybody, needed, log_note(lines))
     api.include_router(system_routes(about(parts), parts.metrics, nothing, probes))
     return api

@@ -157,6 +157,31 @@ def register(config: BrokerConfig) -> Iterator[Finding]:
         yield Finding(AMBER, "register", words, "fame protocol sign a later version")
 
 
+def policy(config: BrokerConfig) -> Iterator[Finding]:
+    """The policy log goes on from what the ledger remembers of it."""
+    from broker.cli.protocol.drafts import store_to_read
+    from broker.core.policy_head import continued
+    from broker.edge.policy_book import last_head
+    from broker.edge.registers import load_in_force
+
+    file = _file(config)
+    if file is not None and not file.is_file():
+        return
+    try:
+        with store_to_read(config) as conn:
+            recorded = last_head(conn)
+    except BrokerError:
+        return  # no broker has begun here, or its database is told of above
+    try:
+        held = load_in_force(config.registers.protocols_dir).policy
+        if recorded is not None:
+            continued(held, recorded)
+    except BrokerError as error:
+        yield Finding(RED, "policy", error.detail, "RUNBOOK: the policy log is refused")
+        return
+    yield Finding(GREEN, "policy", f"{len(held.acts)} lines, none lost")
+
+
 def _calendar(years: frozenset[int]) -> Finding:
     """Bank holidays are known as far ahead as a clock that starts now can run."""
     wanted = (now() + CALENDAR_AHEAD).year
@@ -247,6 +272,7 @@ CHECKS: tuple[Callable[[BrokerConfig], Iterator[Finding]], ...] = (
     keys,
     certificates,
     register,
+    policy,
     schemas,
     kafka,
     disk,

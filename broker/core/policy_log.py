@@ -25,7 +25,8 @@ from broker.core.table import Mistake
 
 LOG = "policy-log.jsonl"
 START = "0" * 64
-ACTS = ("designate", "withdraw", "sign", "activate", "suspend", "resume", "terminate")
+RESTORE = "restore"  # the broker's own line: see `broker.core.policy_head`
+ACTS = ("designate", "withdraw", "sign", "activate", "suspend", "resume", "terminate", RESTORE)
 ALGORITHMS = {"EC": "ES256", "RSA": "PS256", "OKP": "Ed25519"}  # by kind of key
 # What is said of an agreement and not by it: it changes without the agreement changing.
 ABOUT = frozenset({"status", "signatory", "activated_at"})
@@ -183,7 +184,7 @@ def import_key(pem: bytes) -> PrivateKey:
 
 
 def certificate_of(act: Act) -> x509.Certificate:
-    """Return the certificate that a ``designate`` act brings.
+    """Return the certificate that an act brings.
 
     Raises:
         Mistake: it brings none, or another than it says.
@@ -200,8 +201,13 @@ def fingerprint(certificate: x509.Certificate) -> str:
     return certificate.fingerprint(hashes.SHA256()).hex()
 
 
+def is_self_signed(act: Act, certificate: x509.Certificate) -> bool:
+    """Return whether the holder of the certificate that ``act`` brings signed it."""
+    return act.person == fingerprint(certificate) and is_signed(act, certificate)
+
+
 def designation(certificate: x509.Certificate, name: str, position: str) -> dict[str, str]:
-    """Return the detail of a ``designate`` act."""
+    """Return the detail of a ``designate`` act, and the first part of that of others."""
     der = certificate.public_bytes(serialization.Encoding.DER)
     return {
         "certificate": base64.b64encode(der).decode(),

@@ -4,8 +4,11 @@ The first version of a sharing protocol takes effect when every party's designat
 signed it. A later version needs at least one, and everyone whose sharing it widens. Stopping
 takes one party (of a memorandum or community agreement: its lead), starting again takes all.
 A version is activated once and never again, so an old signature can bring nothing back.
+Where lines were lost nobody knows what was, so everything is suspended, and begins when each
+of those whose sharing it widens has activated it: a signature from before proves too little.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -14,17 +17,22 @@ from cryptography import x509
 
 from broker.core.identity import AgencyId
 from broker.core.policy_log import (
+    RESTORE,
     Act,
     Content,
     canonical_agreement,
     certificate_of,
     fingerprint,
+    is_self_signed,
     is_signed,
     refused,
 )
 
 PURPOSE_TIER = 2
+LINES = re.compile("[0-9]{1,9}")
 SIGNED = "signed"  # the folder with the agreements as they were signed, named by digest
+
+People = Mapping[AgencyId, tuple[str, ...]]  # fingerprints of an agency's designated people
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,19 @@ class Ruling:
 
 
 @dataclass(frozen=True, slots=True)
+class Restoration:
+    """The ``line`` by which a log went on after others were lost, up to one of ``digest``.
+
+    ``people`` are those designated by what was left.
+    """
+
+    line: int
+    lines: int  # there were
+    digest: str
+    people: People
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """What the log comes to.
 
@@ -57,6 +78,12 @@ class Policy:
     signed: Mapping[str, tuple[Act, ...]] = field(default_factory=dict)  # by digest
     people: Mapping[str, Act] = field(default_factory=dict)
     everybody: Mapping[str, Act] = field(default_factory=dict)
+    restored: tuple[Restoration, ...] = ()
+
+    @property
+    def designated(self) -> People:
+        """The fingerprints of each agency's designated people, in order."""
+        return _designated(self.people)
 
     def signers(self, digest: str) -> frozenset[AgencyId]:
         """Return the agencies that have signed the agreement of this digest."""
@@ -76,7 +103,14 @@ def policy_of(acts: Sequence[Act], agreements: Mapping[str, Content], needed: Ne
     reading = _Reading(agreements, needed)
     for act in acts:
         reading.take(act)
-    return Policy(tuple(acts), reading.rulings, reading.signed, reading.people, reading.everybody)
+    return Policy(
+        acts=tuple(acts),
+        rulings=reading.rulings,
+        signed=reading.signed,
+        people=reading.people,
+        everybody=reading.everybody,
+        restored=tuple(reading.restored),
+    )
 
 
 def parties_of(content: Content) -> frozenset[AgencyId]:
@@ -84,6 +118,13 @@ def parties_of(content: Content) -> frozenset[AgencyId]:
     parties = content.get("party")
     named = parties if isinstance(parties, list) else []
     return frozenset(AgencyId(str(one.get("agency"))) for one in named)
+
+
+def _designated(people: Mapping[str, Act]) -> People:
+    found: dict[AgencyId, tuple[str, ...]] = {}
+    for person, act in sorted(people.items()):
+        found[act.party] = (*found.get(act.party, ()), person)
+    return found
 
 
 class _Reading:
@@ -97,11 +138,16 @@ class _Reading:
         self.people: dict[str, Act] = {}
         self.everybody: dict[str, Act] = {}
         self.certificates: dict[str, x509.Certificate] = {}
+        self.restored: list[Restoration] = []
+        self.begun: dict[str, frozenset[AgencyId]] = {}  # by digest: who activated it since a loss
 
     def take(self, act: Act) -> None:
         """Take one act into account."""
         if act.act == "designate":
             self._designate(act)
+            return
+        if act.act == RESTORE:
+            self._restore(act)
             return
         self._check(act, act.person)
         if act.act == "withdraw":
@@ -120,10 +166,27 @@ class _Reading:
         known = any(one.party == act.party for one in self.people.values())
         if known:
             self._check(act, act.person)
-        elif act.person != new or not is_signed(act, certificate):
+        elif not is_self_signed(act, certificate):
             raise refused(act.number, "the first designated person signs with their own key")
         self.people[new] = self.everybody[new] = act
         self.certificates[new] = certificate
+
+    def _restore(self, act: Act) -> None:
+        """Suspend everything: the broker says that lines were lost here.
+
+        Whoever can write the log could put such a line into it, so it gives nothing to anybody;
+        and a broker takes it only of a log that did lose the line it names.
+        """
+        certificate = certificate_of(act)
+        lines, digest = str(act.detail.get("lines")), str(act.detail.get("digest"))
+        if not LINES.fullmatch(lines) or not is_self_signed(act, certificate):
+            raise refused(act.number, "not a line that says what was lost, signed by who says so")
+        self.everybody[act.person] = act
+        self.restored.append(Restoration(act.number, int(lines), digest, _designated(self.people)))
+        self.begun = {}
+        for name, one in self.rulings.items():
+            if one.status != "TERMINATED":
+                self.rulings[name] = replace(one, status="SUSPENDED", resumed=frozenset())
 
     def _withdraw(self, act: Act) -> None:
         named = self.people.get(act.detail.get("person", ""))
@@ -164,10 +227,14 @@ class _Reading:
             raise refused(act.number, f"version {max(later)} is in the log: write a later one")
         signed = self.signed.get(act.digest, ())
         ruling = Ruling(name, version, act.digest, act.at, signed)
-        missing = self.needed(self.rulings, ruling) - {one.party for one in signed}
+        wanted = self.needed(self.rulings, ruling)
+        missing = wanted - {one.party for one in signed}
         if missing or not signed:
             names = ", ".join(sorted(missing)) or "any party"
             raise refused(act.number, f"{act.protocol} is not signed by {names}")
+        begun = self.begun[act.digest] = self.begun.get(act.digest, frozenset()) | {act.party}
+        if self.restored and not wanted <= begun:
+            return  # it may have been ended by a line that is lost: the others say so too
         self.rulings[act.protocol] = ruling
 
     def _change(self, act: Act) -> None:

@@ -114,7 +114,7 @@ class Discloser:
         override = await self._override(held, message)
         to = (held.recipient,)
         taken = await self.handovers.taken_by(message, held.subject_ref, to)
-        register = self.registers.current
+        register = self.registers.deciding
         # The clock is read after the facts, and nothing is awaited between the decision and
         # the caller's attempt unless the agreement has changed since the acceptance.
         expired = self._unless_expired(held)

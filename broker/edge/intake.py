@@ -61,6 +61,15 @@ class Registers(Protocol):
         """Return the snapshot in force."""
         ...
 
+    @property
+    def deciding(self) -> Register:
+        """Return the same, to decide by.
+
+        Raises:
+            Transient: another node follows a later policy.
+        """
+        ...
+
 
 class SubmissionStore(Protocol):
     """Keeps submissions."""
@@ -274,7 +283,7 @@ class Intake:
     async def _gather(self, message: ValidMessage) -> _Facts:
         subject = message.subject
         pseudonym = None if subject is None else subject_ref(self.secrets.pseudonym, subject.key)
-        register = self.registers.current
+        register = self.registers.deciding
         header = message.header
         recipients = resolve(header.recipients, register, self.limits.recipients_max)
         consents: Collection[Consent] | None = () if pseudonym is None else None

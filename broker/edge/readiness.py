@@ -14,7 +14,9 @@ from broker.edge.routes.system import Check
 from broker.edge.store import Store
 
 
-def checks(store: Store, url: str, free_bytes_min: int) -> dict[str, Check]:
+def checks(
+    store: Store, registers: RegisterHolder, url: str, free_bytes_min: int
+) -> dict[str, Check]:
     """Return the checks of a broker with this ``store`` at ``url``.
 
     A database server watches its own disk, and says so when it is full.
@@ -25,14 +27,17 @@ def checks(store: Store, url: str, free_bytes_min: int) -> dict[str, Check]:
             raise store.lost
         await store.read(lambda conn: conn.execute(text("SELECT 1")).scalar())
 
+    async def policy() -> None:
+        _ = registers.deciding
+
     async def disk() -> None:
         file = Path(url.removeprefix("sqlite:///"))
         if shutil.disk_usage(file.parent).free < free_bytes_min:
             raise Transient(Reason.STORE_FULL)
 
     if kind_of(url) == "sqlite":
-        return {"database": database, "disk": disk}
-    return {"database": database}
+        return {"database": database, "policy": policy, "disk": disk}
+    return {"database": database, "policy": policy}
 
 
 class Cluster(Protocol):

@@ -12,9 +12,10 @@ from joserfc.errors import JoseError
 
 from broker.core.assembly import AGENCIES, SHARING, build_register, certificate_files
 from broker.core.drafting import parse_draft
-from broker.core.errors import Permanent
+from broker.core.errors import Permanent, Transient
 from broker.core.examples import EXAMPLES, Example, parse_examples
 from broker.core.in_force import InForce, Sources, as_if_in_force, in_force
+from broker.core.policy_head import continued, head_of
 from broker.core.policy_log import LOG
 from broker.core.protocol import Register
 from broker.core.reasons import Reason
@@ -146,37 +147,55 @@ def load_examples(directory: Path, protocol_id: str, version: int) -> tuple[Exam
 
 
 class RegisterHolder:
-    """The register in force. Readers take ``current`` once and keep it for one submission."""
+    """The register in force. Readers take ``current`` once and keep it for one submission.
+
+    ``is_last``: no other node has put a later policy in force.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._held = load_in_force(directory)
-        self.current = self._held.register
+        self.held = load_in_force(directory)
+        self.current = self.held.register
+        self.is_last = True
 
-    def reload(self) -> Register:
-        """Read the files again and put the new register in force.
+    @property
+    def deciding(self) -> Register:
+        """The register in force, to decide by.
 
         Raises:
-            Permanent: they cannot be used, or the policy log lost something; the register in
-                force stays.
+            Transient: another node follows a later policy, which has not come here yet.
+        """
+        if not self.is_last:
+            detail = "another node follows a later policy log than the one here"
+            raise Transient(Reason.REGISTER_UNAVAILABLE, detail, retry_after_s=5)
+        return self.current
+
+    def read(self) -> InForce:
+        """Return what the files say now; it is in force once `take` is given it.
+
+        Raises:
+            Permanent: they cannot be used, or the policy log lost something.
         """
         loaded = load_in_force(self._directory)
-        known = self._held.policy.acts
-        if loaded.policy.acts[: len(known)] != known:
-            raise _unreadable(f"{LOG}: lines that were there are gone or changed: put them back")
-        self._held = loaded
-        self.current = loaded.register
-        return self.current
+        continued(loaded.policy, head_of(self.held.policy))
+        return loaded
+
+    def take(self, held: InForce) -> Register:
+        """Put ``held`` in force and return its register."""
+        self.held = held
+        self.current = held.register
+        self.is_last = True
+        return held.register
 
     @property
     def unusable(self) -> Mapping[str, str]:
         """The drafts that were left out of the register, with what is wrong with them."""
-        return self._held.unusable
+        return self.held.unusable
 
     @property
     def changed(self) -> tuple[str, ...]:
         """The files that say something else than what was signed and is in force."""
-        return self._held.changed
+        return self.held.changed
 
 
 def line_of(path: Path, table: str, key: str) -> int | None:

@@ -326,6 +326,18 @@ clock = Table(
     sqlite_with_rowid=False,
 )
 
+# Which entries of the ledger remember how far the policy log had come: the last one holds.
+policy_head = Table(
+    "policy_head",
+    metadata,
+    Column(
+        "ledger_seq",
+        BigInteger().with_variant(Integer, "sqlite"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+)
+
 # How far the clocks have read in the ledger: one row, moved only from where it is.
 clock_reader = Table(
     "clock_reader",

@@ -41,6 +41,7 @@ TOKEN_REJECTED: Final = "token_rejected"  # noqa: S105 - an event's name
 REQUEST_FAILED: Final = "request_failed"
 REGISTER_RELOADED: Final = "register_reloaded"
 REGISTER_REJECTED: Final = "register_rejected"
+REGISTER_BEHIND: Final = "register_behind"  # another node follows a later policy
 DRAFT_UNUSABLE: Final = "draft_unusable"
 TOPICS_RELOADED: Final = "topics_reloaded"
 TOPICS_REJECTED: Final = "topics_rejected"

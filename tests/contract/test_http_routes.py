@@ -368,6 +368,7 @@ async def test_probes_and_version_are_for_anybody(broker: Running) -> None:
     assert (await broker.get(None, "/healthz")).status_code == 200
     assert (await broker.get(BROKER, "/readyz?verbose")).json()["checks"] == {
         "database": "ok",
+        "policy": "ok",
         "disk": "ok",
         "drafts": "ok",
         "log": "ok",
@@ -460,7 +461,7 @@ async def test_metrics_tell_what_waits_and_how_large_the_ledger_is(broker: Runni
     assert 'fame_queue_depth_messages{route="ne-jobs-portal"} 1.0' in text
     assert 'fame_oldest_undelivered_seconds{route="ne-jobs-portal"}' in text
     assert "fame_dead_letters{" not in text
-    assert "fame_ledger_entries 1.0" in text
+    assert "fame_ledger_entries 2.0" in text  # the policy log, and the message
 
 
 async def test_collecting_metrics_often_does_not_read_the_store_often(broker: Running) -> None:
@@ -469,8 +470,8 @@ async def test_collecting_metrics_often_does_not_read_the_store_often(broker: Ru
 
     again = (await broker.get(BROKER, "/metrics")).text
 
-    assert "fame_ledger_entries 0.0" in before
-    assert "fame_ledger_entries 0.0" in again
+    assert "fame_ledger_entries 1.0" in before
+    assert "fame_ledger_entries 1.0" in again
 
 
 async def test_every_reason_is_explained_at_its_own_address(broker: Running) -> None:

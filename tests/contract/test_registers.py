@@ -368,7 +368,7 @@ def test_a_reload_puts_the_new_register_in_force(protocols: Path) -> None:
     before = holder.current
     edit(protocols / "agencies/hylton-school.toml", 'status = "active"', 'status = "suspended"')
 
-    after = holder.reload()
+    after = holder.take(holder.read())
 
     assert holder.current is after
     assert before.agencies[AgencyId("hylton-school")].active
@@ -382,7 +382,7 @@ def test_a_reload_that_fails_leaves_the_register_in_force(protocols: Path) -> No
     edit(protocols / "purposes.toml", 'code = "JOBS"', "code = 3")
 
     with pytest.raises(Permanent, match="quotation marks"):
-        holder.reload()
+        holder.take(holder.read())
 
     assert holder.current is before
 

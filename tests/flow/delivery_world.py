@@ -152,6 +152,13 @@ class Registers:
 
     def __init__(self) -> None:
         self.current = register()
+        self.fault: Exception | None = None
+
+    @property
+    def deciding(self) -> Register:
+        if self.fault is not None:
+            raise self.fault
+        return self.current
 
     def change_agency(self, agency_id: AgencyId, **values: object) -> None:
         agencies = dict(self.current.agencies)

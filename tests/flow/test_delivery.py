@@ -415,6 +415,21 @@ async def test_a_register_that_cannot_be_asked_holds_the_delivery_and_costs_no_a
         assert [one.attempt for one in council.given] == [1]
 
 
+async def test_a_node_whose_policy_is_not_the_last_hands_nothing_over(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        council = w.push_to(CSC)
+        sent = await w.send("Referral", SCHOOL, CSC)
+        w.registers.fault = Transient(Reason.REGISTER_UNAVAILABLE)
+        await w.settle()
+        row = await w.row(sent)
+        assert (council.given, row["state"], row["attempts"]) == ([], "pending", 0)
+
+        w.registers.fault = None
+        w.clock.pass_(seconds=10)
+        await w.settle()
+        assert [one.attempt for one in council.given] == [1]
+
+
 async def test_no_value_of_a_payload_is_in_any_row_that_is_not_sealed(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         council = w.push_to(CSC)

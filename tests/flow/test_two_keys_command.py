@@ -51,7 +51,7 @@ def test_the_operator_alone_widens_nothing(home: Path) -> None:
     path = home / "protocols" / "sharing" / "ne-vacancies.v1.toml"
     path.write_text(path.read_text().replace('capacity = "RECEIVER"', 'capacity = "BOTH"'))
 
-    assert holder.reload().digest == before
+    assert holder.take(holder.read()).digest == before
     assert holder.changed == ("sharing/ne-vacancies.v1.toml",)
     assert RegisterHolder(home / "protocols").current.digest == before
 
@@ -71,11 +71,11 @@ def test_an_amendment_that_widens_waits_for_the_other_party(
     assert fame("activate", "ne-vacancies@2", "--agency", HR) != 0
     assert "is not signed by" in capsys.readouterr().err
     assert (home / "protocols" / "policy-log.jsonl").read_bytes() == log
-    assert consents(holder.reload()) == {(1, "ACTIVE"), (2, "DRAFT")}
+    assert consents(holder.take(holder.read())) == {(1, "ACTIVE"), (2, "DRAFT")}
 
     assert fame("sign", "ne-vacancies@2", "--agency", PORTAL) == 0  # the others are not widened
     assert fame("activate", "ne-vacancies@2", "--agency", PORTAL) == 0
-    assert consents(holder.reload()) == {(1, "ACTIVE"), (2, "ACTIVE")}
+    assert consents(holder.take(holder.read())) == {(1, "ACTIVE"), (2, "ACTIVE")}
 
 
 def test_one_party_suspends_at_once(home: Path) -> None:
@@ -83,11 +83,11 @@ def test_one_party_suspends_at_once(home: Path) -> None:
 
     assert fame("suspend", "ne-vacancies", "--agency", PORTAL, "--why", "incident") == 0
 
-    assert consents(holder.reload()) == {(1, "SUSPENDED")}
+    assert consents(holder.take(holder.read())) == {(1, "SUSPENDED")}
     assert fame("suspend", "ne-vacancies", "--agency", SCHOOL) != 0
     assert fame("suspend", "ne-vacancies", "--agency", PORTAL, "--why", "whim") == 2
     assert fame("resume", "ne-vacancies", "--agency", PORTAL) == 0
-    assert consents(holder.reload()) == {(1, "SUSPENDED")}
+    assert consents(holder.take(holder.read())) == {(1, "SUSPENDED")}
 
 
 def test_a_broker_does_not_take_a_log_from_which_lines_are_gone(home: Path) -> None:
@@ -96,8 +96,8 @@ def test_a_broker_does_not_take_a_log_from_which_lines_are_gone(home: Path) -> N
     log = home / "protocols" / "policy-log.jsonl"
     log.write_text("".join(log.read_text().splitlines(keepends=True)[:-1]))
 
-    with pytest.raises(Permanent, match="put them back"):
-        holder.reload()
+    with pytest.raises(Permanent, match="operator puts back"):
+        holder.take(holder.read())
     assert consents(holder.current) == {(1, "SUSPENDED")}
 
 
@@ -232,15 +232,31 @@ async def test_a_draft_that_cannot_be_used_stops_nobody_and_is_told_of(
         holder = RegisterHolder(home / "protocols")
         kept = holder.current.digest
         (sharing / "ne-odd.v1.toml").write_text("[[[")
-        assert holder.reload().digest == kept
+        assert holder.take(holder.read()).digest == kept
         draft.unlink()
         (sharing / "ne-odd.v1.toml").unlink()
-        holder.reload()
+        holder.take(holder.read())
 
     assert (ready["status"], ready["checks"]["drafts"]) == ("ok", "failed")
     assert 'fame_unusable_drafts{agreement="ne-vacancies.v2"} 1.0' in metrics
     assert holder.unusable == {}
     assert "draft_unusable" in capsys.readouterr().out
+
+
+async def test_the_operators_reload_tells_of_a_draft_as_the_timed_one_does(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with running(tmp_path, home=home) as broker:
+        (home / "protocols" / "sharing" / "ne-odd.v1.toml").write_text("[[[")
+        capsys.readouterr()
+        async with broker.client(BROKER) as client:
+            answer = await client.post("/operator/register/reload")
+        told = capsys.readouterr().out
+
+    assert answer.status_code == 200
+    assert told.count("register_reloaded") == 1
+    assert "draft_unusable" in told
+    assert "sharing/ne-odd.v1.toml" in told
 
 
 def test_a_broken_draft_shows_in_the_list_and_the_check_up(

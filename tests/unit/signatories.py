@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from broker.core.identity import AgencyId
 from broker.core.in_force import InForce, Sources, in_force
+from broker.core.policy_head import Head, head_of
 from broker.core.policy_log import (
     Act,
     PrivateKey,
@@ -92,6 +93,18 @@ class Desk:
         """Designate a person of ``party``."""
         detail = designation(person(name or party)[1], f"Person {name or party}", "Head")
         self.act("designate", party, by=by or name or party, **detail)
+
+    def restore(self, lost: Head, **more: Any) -> None:
+        """Say, as the broker does, that the log went up to ``lost``."""
+        detail = designation(person("broker")[1], "broker", "broker")
+        known: dict[str, Any] = {"lines": str(lost.lines), "digest": lost.digest, **detail}
+        self.act("restore", "broker", **known | more)
+
+    def cut(self, lines: int) -> Head:
+        """Lose so many lines at the end, and return what the ledger knows of them."""
+        known = head_of(self.in_force().policy)
+        del self.acts[len(self.acts) - lines :]
+        return known
 
     def begin(self, protocol: str, *signers: str) -> None:
         """Let ``signers`` sign, and the first of them activate."""

@@ -24,6 +24,7 @@ from broker.cli.protocol.lint import lint_protocols
 from broker.cli.protocol.log import log
 from broker.cli.protocol.new import new
 from broker.cli.protocol.render import render
+from broker.cli.protocol.restore import restore
 from broker.cli.protocol.shadow import app as shadow_app
 from broker.cli.protocol.show import list_protocols, show
 from broker.cli.protocol.trying import coverage, try_examples
@@ -51,6 +52,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "designate": designate,
     "withdraw": withdraw,
     "log": log,
+    "restore": restore,
 }
 
 app = typer.Typer(rich_markup_mode=None)

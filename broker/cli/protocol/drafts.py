@@ -14,6 +14,7 @@ from broker.cli.home import load_config
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from broker.config import BrokerConfig
     from broker.core.protocol import Register
 
 Draft = Annotated[
@@ -72,19 +73,30 @@ def decisions_on_record(config: Path | None) -> Iterator["Connection"]:
     """
     from sqlalchemy import inspect
 
+    settings = load_config(config).config
+    with store_to_read(settings) as conn:
+        tables = inspect(conn)
+        held = tables.get_columns("decision") if tables.has_table("decision") else []
+        if all(column["name"] != "facts" for column in held):
+            rows = {"where": settings.store.url, "try": "fame serve, which makes it ready"}
+            raise Failure("No decision is on record here", rows=rows)
+        yield conn
+
+
+@contextmanager
+def store_to_read(config: "BrokerConfig") -> Iterator["Connection"]:
+    """Open the broker's database, whatever is in it, to read it.
+
+    Raises:
+        Fault: it is not there or not reachable.
+    """
     from broker.app import store_settings
     from broker.edge.database import open_database, store_faults
 
-    store = load_config(config).config.store
-    database = open_database(store.url, store_settings(store))
+    database = open_database(config.store.url, store_settings(config.store))
     engine = database.reading()
     try:
         with store_faults(), engine.connect() as conn:
-            tables = inspect(conn)
-            held = tables.get_columns("decision") if tables.has_table("decision") else []
-            if all(column["name"] != "facts" for column in held):
-                rows = {"where": store.url, "try": "fame serve, which makes the database ready"}
-                raise Failure("No decision is on record here", rows=rows)
             yield conn
     finally:
         engine.dispose()

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, inspect, text
 from broker.core.errors import Permanent
 from broker.core.reasons import Reason
 
-HEAD = "0013"  # the newest file in versions/; a test compares
+HEAD = "0014"  # the newest file in versions/; a test compares
 _FOLDER = Path(__file__).parent
 _VERSION_TABLE = "alembic_version"
 

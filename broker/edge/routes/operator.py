@@ -85,9 +85,7 @@ def operator_routes(operations: Operations, reload: Callable[[], Awaitable[Diges
 
     @router.post("/register/reload", summary="Read agencies and protocols again")
     async def reload_register(_operator: Operator) -> dict[str, Any]:
-        register = await reload()
-        telemetry.log(telemetry.REGISTER_RELOADED, digest=register.digest)
-        return {"register": register.digest}
+        return {"register": (await reload()).digest}
 
     return router
 
