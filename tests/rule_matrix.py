@@ -39,6 +39,7 @@ TESTS = {
     "ISP-3.13": "test_handover.py::test_a_record_is_sent_only_to_whoever_has_taken_it",
     "ISP-3.14": "test_policy_head.py::"
     "test_a_log_whose_last_line_is_gone_is_refused_and_its_cure_named",
+    "ISP-3.15": "test_designation.py::test_nobody_signs_for_an_agency_that_has_not_said_so",
     "ISP-4.1": "test_decision.py::test_a_message_may_name_the_gateway_it_relies_on",
     "ISP-4.2": "test_decision.py::test_a_gateway_holds_from_its_first_day_to_its_last",
     "ISP-4.3": "test_decision.py::test_section_115_reaches_relevant_authorities_only",

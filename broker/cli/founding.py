@@ -9,6 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from broker.cli import pki
+from broker.core.designation import confirmed
 from broker.core.identity import AgencyId
 from broker.core.policy_log import Act, PrivateKey, designation, fingerprint, import_key
 from broker.core.sharing import SharingProtocol
@@ -20,11 +21,13 @@ POSITION = "Designated person (synthetic)"
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Who signs for an agency, with the key."""
+    """Who signs for an agency, with the key; and the agency's own, that says so."""
 
     agency: AgencyId
     key: PrivateKey
     certificate: x509.Certificate
+    agency_key: PrivateKey
+    agency_certificate: x509.Certificate
 
 
 def make_designated_key(folder: Path, authority: pki.Authority, at: datetime) -> None:
@@ -47,7 +50,8 @@ def found(protocols: Path, agencies: Path, at: datetime) -> None:
         for person in people.values():
             name = f"Designated person of {person.agency}"
             detail = designation(person.certificate, name, POSITION)
-            yield _act("designate", person, at, detail=detail), person.key
+            act = _act("designate", person, at, detail=detail)
+            yield confirmed(act, person.agency_key, person.agency_certificate), person.key
         for agreement in agreements:
             yield from _begun(agreement, digests[agreement.reference], people, at)
 
@@ -64,9 +68,20 @@ def _begun(
 
 
 def _person(folder: Path) -> Person:
-    certificate = x509.load_pem_x509_certificate((folder / "designated.cert.pem").read_bytes())
-    key = import_key((folder / "designated.key.pem").read_bytes())
-    return Person(AgencyId(folder.name), key, certificate)
+    own = folder / "signing.key.pem"
+    if not own.exists():  # the broker signs what it sends with the key of its receipts
+        own = folder.parents[1] / "keys" / "receipt.key.pem"
+    return Person(
+        agency=AgencyId(folder.name),
+        key=import_key((folder / "designated.key.pem").read_bytes()),
+        certificate=_certificate(folder / "designated.cert.pem"),
+        agency_key=import_key(own.read_bytes()),
+        agency_certificate=_certificate(folder / "signing.cert.pem"),
+    )
+
+
+def _certificate(file: Path) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(file.read_bytes())
 
 
 def _act(

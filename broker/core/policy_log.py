@@ -137,23 +137,33 @@ def next_act(acts: Sequence[Act], act: Act) -> Act:
 
 def sign_act(act: Act, key: PrivateKey, agreement: bytes = b"") -> Act:
     """Return ``act`` with its signature; ``agreement`` is the canonical one that ``sign`` signs."""
-    algorithm = ALGORITHMS[key.key_type]
     payload = agreement if act.act == "sign" else act.statement
-    header = {"alg": algorithm, "kid": act.person}
-    signed = jws.serialize_compact(header, payload, key, algorithms=[algorithm])
-    return replace(act, signature=jws.detach_content(signed))
+    return replace(act, signature=detached(payload, key, act.person))
+
+
+def detached(payload: bytes, key: PrivateKey, signer: str) -> str:
+    """Return the detached JWS of ``payload``; ``signer`` is the fingerprint of a certificate."""
+    algorithm = ALGORITHMS[key.key_type]
+    header = {"alg": algorithm, "kid": signer}
+    return jws.detach_content(jws.serialize_compact(header, payload, key, algorithms=[algorithm]))
 
 
 def is_signed(act: Act, certificate: x509.Certificate, agreement: bytes = b"") -> bool:
     """Return whether the holder of ``certificate`` signed ``act``."""
     payload = agreement if act.act == "sign" else act.statement
+    signed = is_detached(act.signature, payload, certificate)
+    return signed and act.person == fingerprint(certificate)
+
+
+def is_detached(signature: str, payload: bytes, certificate: x509.Certificate) -> bool:
+    """Return whether the holder of ``certificate`` signed ``payload``, and says which it is."""
     try:
         key = public_key(certificate)
         algorithm = ALGORITHMS[key.key_type]
-        seen = jws.deserialize_compact(act.signature, key, [algorithm], payload=payload)
+        seen = jws.deserialize_compact(signature, key, [algorithm], payload=payload)
     except (JoseError, ValueError):
         return False
-    return seen.protected.get("kid") == act.person
+    return seen.protected.get("kid") == fingerprint(certificate)
 
 
 def public_key(certificate: x509.Certificate) -> PrivateKey:
@@ -190,10 +200,24 @@ def certificate_of(act: Act) -> x509.Certificate:
         Mistake: it brings none, or another than it says.
     """
     try:
-        certificate = x509.load_der_x509_certificate(base64.b64decode(act.detail["certificate"]))
+        certificate = of_base64(act.detail["certificate"])
     except (KeyError, ValueError) as error:
         raise refused(act.number, "it names no certificate") from error
     return certificate
+
+
+def to_base64(certificate: x509.Certificate) -> str:
+    """Return ``certificate`` as the detail of an act holds it."""
+    return base64.b64encode(certificate.public_bytes(serialization.Encoding.DER)).decode()
+
+
+def of_base64(text: str) -> x509.Certificate:
+    """Return the certificate that the detail of an act holds.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return x509.load_der_x509_certificate(base64.b64decode(text))
 
 
 def fingerprint(certificate: x509.Certificate) -> str:
@@ -201,16 +225,10 @@ def fingerprint(certificate: x509.Certificate) -> str:
     return certificate.fingerprint(hashes.SHA256()).hex()
 
 
-def is_self_signed(act: Act, certificate: x509.Certificate) -> bool:
-    """Return whether the holder of the certificate that ``act`` brings signed it."""
-    return act.person == fingerprint(certificate) and is_signed(act, certificate)
-
-
 def designation(certificate: x509.Certificate, name: str, position: str) -> dict[str, str]:
     """Return the detail of a ``designate`` act, and the first part of that of others."""
-    der = certificate.public_bytes(serialization.Encoding.DER)
     return {
-        "certificate": base64.b64encode(der).decode(),
+        "certificate": to_base64(certificate),
         "name": name,
         "position": position,
     }

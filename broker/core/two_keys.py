@@ -15,6 +15,7 @@ from datetime import datetime
 
 from cryptography import x509
 
+from broker.core.designation import First, first_of
 from broker.core.identity import AgencyId
 from broker.core.policy_log import (
     RESTORE,
@@ -23,7 +24,6 @@ from broker.core.policy_log import (
     canonical_agreement,
     certificate_of,
     fingerprint,
-    is_self_signed,
     is_signed,
     refused,
 )
@@ -78,6 +78,7 @@ class Policy:
     signed: Mapping[str, tuple[Act, ...]] = field(default_factory=dict)  # by digest
     people: Mapping[str, Act] = field(default_factory=dict)
     everybody: Mapping[str, Act] = field(default_factory=dict)
+    firsts: tuple[First, ...] = ()
     restored: tuple[Restoration, ...] = ()
 
     @property
@@ -109,6 +110,7 @@ def policy_of(acts: Sequence[Act], agreements: Mapping[str, Content], needed: Ne
         signed=reading.signed,
         people=reading.people,
         everybody=reading.everybody,
+        firsts=tuple(reading.firsts),
         restored=tuple(reading.restored),
     )
 
@@ -138,6 +140,7 @@ class _Reading:
         self.people: dict[str, Act] = {}
         self.everybody: dict[str, Act] = {}
         self.certificates: dict[str, x509.Certificate] = {}
+        self.firsts: list[First] = []
         self.restored: list[Restoration] = []
         self.begun: dict[str, frozenset[AgencyId]] = {}  # by digest: who activated it since a loss
 
@@ -160,14 +163,19 @@ class _Reading:
             self._change(act)
 
     def _designate(self, act: Act) -> None:
-        """Take in a new designated person: the first by their own key, others by one before."""
+        """Take in a new designated person: the first by their own key and their agency's.
+
+        Others are named by one before.
+        """
         certificate = certificate_of(act)
         new = fingerprint(certificate)
         known = any(one.party == act.party for one in self.people.values())
         if known:
             self._check(act, act.person)
-        elif not is_self_signed(act, certificate):
+        elif not is_signed(act, certificate):
             raise refused(act.number, "the first designated person signs with their own key")
+        else:
+            self.firsts.append(first_of(act))
         self.people[new] = self.everybody[new] = act
         self.certificates[new] = certificate
 
@@ -179,7 +187,7 @@ class _Reading:
         """
         certificate = certificate_of(act)
         lines, digest = str(act.detail.get("lines")), str(act.detail.get("digest"))
-        if not LINES.fullmatch(lines) or not is_self_signed(act, certificate):
+        if not LINES.fullmatch(lines) or not is_signed(act, certificate):
             raise refused(act.number, "not a line that says what was lost, signed by who says so")
         self.everybody[act.person] = act
         self.restored.append(Restoration(act.number, int(lines), digest, _designated(self.people)))

@@ -11,6 +11,7 @@ from functools import partial
 
 from sqlalchemy import Connection, insert, select
 
+from broker.core.designation import require_registered
 from broker.core.in_force import InForce
 from broker.core.policy_head import Head, continued, head_entry, head_of, read_head
 from broker.edge.ledger import Ledger
@@ -80,5 +81,7 @@ def _entered(held: InForce, at: datetime, conn: Connection, ledger: Ledger) -> N
     if new == recorded or (recorded is None and not new.lines):
         return
     restored = None if recorded is None else continued(held.policy, recorded)
+    seen = recorded.lines if recorded is not None and restored is None else 0
+    require_registered(held.policy.firsts, held.register.agencies, seen)
     place = ledger.append(head_entry(new, restored, at))
     conn.execute(insert(policy_head).values(ledger_seq=place.sequence))

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from broker.core.designation import require_registered
 from broker.core.in_force import InForce, Sources, in_force
 from broker.core.policy_log import (
     LOG,
@@ -36,6 +37,8 @@ def append(directory: Path, act: Act, key: PrivateKey) -> tuple[Act, InForce]:
         signed = sign_act(next_act(before.policy.acts, act), key, content)
         line = signed.line.decode() + "\n"
         after = in_force(replace(sources, log=sources.log + line))
+        seen = len(before.policy.acts)
+        require_registered(after.policy.firsts, after.register.agencies, seen)
         log.write(line)
         log.flush()
         os.fsync(log.fileno())
@@ -68,6 +71,7 @@ def write_log(directory: Path, acts: Iterable[tuple[Act, PrivateKey]]) -> None:
         content = canonical_agreement(agreement) if agreement is not None else b""
         known.append(sign_act(next_act(known, act), key, content))
     lines = "".join(f"{act.line.decode()}\n" for act in known)
-    in_force(replace(sources, log=lines))
+    begun = in_force(replace(sources, log=lines))
+    require_registered(begun.policy.firsts, begun.register.agencies, 0)
     with (directory / LOG).open("x", encoding="utf-8") as log:
         log.write(lines)

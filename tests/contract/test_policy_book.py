@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,13 @@ from sqlalchemy import select
 from broker.core.errors import Transient
 from broker.core.in_force import InForce
 from broker.core.policy_head import head_of
+from broker.core.policy_log import designation
 from broker.core.table import Mistake
 from broker.edge.policy_book import PolicyBook, last_head
 from broker.edge.store import Store, verify_ledger
 from broker.edge.tables import ledger
 from tests.contract.stores import open_store
-from tests.unit.signatories import Desk
+from tests.unit.signatories import Desk, by_agency, person
 
 
 @asynccontextmanager
@@ -107,6 +109,35 @@ async def test_a_log_that_lost_lines_for_good_goes_on_and_that_is_recorded(url: 
         with pytest.raises(Mistake, match="gone or changed"):
             await book.enter(after)  # what was lost comes back too late
         await book.enter(restored)
+
+
+async def test_a_first_person_that_the_agency_did_not_name_is_not_followed(url: str) -> None:
+    desk = Desk().found()
+    async with node(url) as (store, book):
+        await book.enter(desk.in_force())
+        desk.act("withdraw", "csc", person=desk.acts[1].person)
+        detail = designation(person("operator")[1], "x", "y")
+        confirm = by_agency("police")  # a key that is registered, and not csc's
+        desk.act("designate", "csc", by="operator", confirm=confirm, **detail)
+
+        with pytest.raises(Mistake, match="no signing certificate registered for csc"):
+            await book.enter(desk.in_force())
+        assert len(await entries(store)) == 1
+        desk.acts.pop()
+        desk.designate("csc", "operator")
+        await book.enter(desk.in_force())
+
+
+async def test_a_naming_that_was_seen_outlives_the_key_that_confirmed_it(url: str) -> None:
+    desk = Desk().found()
+    async with node(url) as (_store, book):
+        await book.enter(desk.in_force())
+        desk.act("suspend", "csc", "checks@1", cause="incident")
+        held = desk.in_force()
+        bare = {name: replace(one, keys=()) for name, one in held.register.agencies.items()}
+        rotated = replace(held, register=replace(held.register, agencies=bare))
+
+        await book.enter(rotated)
 
 
 def test_a_process_records_the_log_before_it_takes_up_its_work(url: str) -> None:

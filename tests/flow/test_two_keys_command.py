@@ -149,6 +149,28 @@ def test_another_person_is_designated_and_the_first_withdrawn(
     assert fame("suspend", "ne-vacancies", "--agency", PORTAL, *new) == 0
 
 
+def test_the_first_person_is_named_with_the_agencys_own_key(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fame("log", "--json") == 0
+    first = next(
+        one["person"] for one in json.loads(capsys.readouterr().out) if one["party"] == PORTAL
+    )
+    assert fame("withdraw", first, "--agency", PORTAL) == 0
+    school, who = home / "agencies" / SCHOOL, ("--name", "Deputy", "--position", "Deputy head")
+    new = ("--key", str(school / "tls.key.pem"), "--certificate", str(school / "tls.cert.pem"))
+    other = [f"--agency-{part}" for part in ("key", "certificate")]
+    other[1:1] = [str(school / "signing.key.pem")]
+    other.append(str(school / "signing.cert.pem"))
+    log = (home / "protocols" / "policy-log.jsonl").read_bytes()
+
+    assert fame("designate", "--agency", PORTAL, *who, *new, *other) != 0
+    assert "no signing certificate registered for" in capsys.readouterr().err
+    assert (home / "protocols" / "policy-log.jsonl").read_bytes() == log
+    assert fame("designate", "--agency", PORTAL, *who, *new) == 0  # with that of its folder
+    assert fame("suspend", "ne-vacancies", "--agency", PORTAL, *new) == 0
+
+
 def test_a_key_that_is_none_is_told(home: Path, tmp_path: Path) -> None:
     (tmp_path / "no.pem").write_text("no")
 

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from broker.core.designation import confirmed
 from broker.core.identity import AgencyId
 from broker.core.in_force import InForce, Sources, in_force
 from broker.core.policy_head import Head, head_of
@@ -53,6 +54,16 @@ def person(name: str) -> Person:
     return import_key(pem), certificate
 
 
+def agency_of(party: str) -> Person:
+    """Return the key with which an agency signs its messages, and the certificate."""
+    return person(f"messages of {party}")
+
+
+def by_agency(party: str) -> Forge:
+    """Return what adds the agency's signature to the naming of its first person."""
+    return lambda act: confirmed(act, *agency_of(party))
+
+
 class Desk:
     """Where the partnership of `policy_world` signs; every act comes a minute after the last."""
 
@@ -67,6 +78,7 @@ class Desk:
         key, certificate = person(more.pop("by", party))
         forge: Forge = more.pop("forge", lambda act: act)
         at = self.at + timedelta(days=more.pop("days", 0))
+        confirm: Forge = more.pop("confirm", lambda act: act)
         digest = ""
         agreement = b""
         if protocol:
@@ -87,11 +99,15 @@ class Desk:
             detail=more,
         )
         self.at += timedelta(minutes=1)
-        self.acts.append(forge(sign_act(next_act(self.acts, act), key, agreement)))
+        self.acts.append(forge(sign_act(next_act(self.acts, confirm(act)), key, agreement)))
 
     def designate(self, party: str, name: str = "", by: str = "") -> None:
-        """Designate a person of ``party``."""
-        detail = designation(person(name or party)[1], f"Person {name or party}", "Head")
+        """Designate a person of ``party``; the first is confirmed by the agency."""
+        detail: dict[str, Any] = designation(
+            person(name or party)[1], f"Person {name or party}", "Head"
+        )
+        if not by:
+            detail |= {"confirm": by_agency(party)}
         self.act("designate", party, by=by or name or party, **detail)
 
     def restore(self, lost: Head, **more: Any) -> None:
@@ -125,7 +141,13 @@ class Desk:
     def sources(self) -> Sources:
         """What lies on disk."""
         log = "".join(f"{act.line.decode()}\n" for act in self.acts)
-        return Sources(self.files, {}, {}, self.agreements, log)
+        registered, blobs = dict(self.files), {}
+        for party in EVERYBODY:
+            file = f"certificates/{party}.pem"
+            blobs[file] = agency_of(party)[1].public_bytes(Encoding.PEM)
+            table = self.files[f"agencies/{party}.toml"]
+            registered[f"agencies/{party}.toml"] = {**table, "certificate": [{"file": file}]}
+        return Sources(registered, blobs, {}, self.agreements, log)
 
     def in_force(self, until: datetime | None = None) -> InForce:
         """Return what the broker makes of it."""

@@ -40,17 +40,31 @@ def designate(
         Path | None, typer.Option(help="Key of one designated before; not for the first.")
     ] = None,
     by_certificate: Annotated[Path | None, typer.Option(help="Certificate of that key.")] = None,
+    agency_key: Annotated[
+        Path | None,
+        typer.Option(help="For the first: the key of the agency's messages; else the sandbox's."),
+    ] = None,
+    agency_certificate: Annotated[
+        Path | None, typer.Option(help="Certificate of that key, as it is registered.")
+    ] = None,
     config: Config = None,
 ) -> None:
-    """Name who signs for an agency: the first by their own key, later ones by one before."""
+    """Name who signs for an agency: later ones by one before.
+
+    The first by their own key and by the agency's, the one that signs its messages.
+    """
+    from broker.core.designation import confirmed
     from broker.core.policy_log import designation, import_key
 
     new_key, person = _person(agency, key, certificate, config)
     detail = designation(person, name, position)
-    signer = (new_key, person)
     if by is not None and by_certificate is not None:
-        signer = (import_key(read_input(by)), _certificate(by_certificate))
-    _append(_act("designate", agency, signer[1], detail=detail), signer[0], config)
+        act = _act("designate", agency, _certificate(by_certificate), detail=detail)
+        _append(act, import_key(read_input(by)), config)
+        return
+    act = _act("designate", agency, person, detail=detail)
+    agencys = _person(agency, agency_key, agency_certificate, config, kept="signing")
+    _append(confirmed(act, *agencys), new_key, config)
 
 
 def withdraw(
@@ -178,15 +192,19 @@ def _directory(config: Path | None) -> Path:
 
 
 def _person(
-    agency: str, key: Path | None, certificate: Path | None, config: Path | None
+    agency: str,
+    key: Path | None,
+    certificate: Path | None,
+    config: Path | None,
+    kept: str = "designated",
 ) -> "tuple[PrivateKey, x509.Certificate]":
     """Return the key and the certificate of who acts; in a sandbox, from the agency's folder."""
     from broker.core.policy_log import import_key
 
     if key is None or certificate is None:
         folder = agency_folder(config, agency)
-        key = key or folder / "designated.key.pem"
-        certificate = certificate or folder / "designated.cert.pem"
+        key = key or folder / f"{kept}.key.pem"
+        certificate = certificate or folder / f"{kept}.cert.pem"
     try:
         return import_key(read_input(key)), _certificate(certificate)
     except ValueError as error:
