@@ -5,7 +5,7 @@ about, and which elements its payload held. That is all that a decision is made 
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -131,6 +131,20 @@ class WhatIf:
         if turn in (Turn.SHOWS_MORE, Turn.SHOWS_LESS):
             return False
         return outcome_of(_again(one, self._live)).reason == now.reason
+
+
+def compared_of(live: Register, drafted: Register) -> list[str]:
+    """Return which parts of the register besides the agreements are not the same in a draft.
+
+    A past message is asked about by all of them: who is active and what the law asks about
+    an agency, which power is in force, what a purpose is.
+    """
+    parts: dict[str, Callable[[Register], object]] = {
+        "agencies": lambda one: one.agencies,
+        "gateways": lambda one: one.gateways,
+        "purposes": lambda one: one.purposes,
+    }
+    return [name for name, of in parts.items() if of(live) != of(drafted)]
 
 
 def _again(one: PastDecision, register: Register) -> Decision:

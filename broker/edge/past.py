@@ -1,28 +1,42 @@
 """Decisions on record, read in the order in which they came, a page at a time."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import ColumnElement, Connection, func, or_, select
 
 from broker.core.forecast import FlowKey
 from broker.core.identity import AgencyId
 from broker.core.instant import millis
 from broker.core.recorded import Records
 from broker.core.whatif import Outcome, PastDecision
+from broker.edge.reports import AUTHORITY, OWN_TYPES
 from broker.edge.tables import decision, message
 
 PAGE = 5000
+_NOT_OWN = or_(
+    decision.c.protocol.is_(None),
+    decision.c.protocol != AUTHORITY.protocol,
+    message.c.message_type.not_in(sorted(OWN_TYPES)),
+)
 
 
-def count_decisions(conn: Connection, since: datetime | None, until: datetime | None) -> int:
-    """Return how many decisions there are on what came from ``since`` to before ``until``."""
-    counted = (
-        select(func.count())
-        .select_from(decision.join(message, decision.c.message == message.c.id))
-        .where(*_period(since, until))
-    )
-    return int(conn.execute(counted).scalar_one())
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How many decisions there are, and how many notices of the broker's own."""
+
+    decisions: int
+    own_notices: int
+
+
+def count_decisions(conn: Connection, since: datetime | None, until: datetime | None) -> Counted:
+    """Return how much there is on what came from ``since`` to before ``until``."""
+    joined = decision.join(message, decision.c.message == message.c.id)
+    counted = select(func.count()).select_from(joined).where(*_period(since, until))
+    everything = int(conn.execute(counted).scalar_one())
+    others = int(conn.execute(counted.where(_NOT_OWN)).scalar_one())
+    return Counted(others, everything - others)
 
 
 def past_decisions(
@@ -30,7 +44,8 @@ def past_decisions(
 ) -> Iterator[PastDecision | None]:
     """Yield every decision of the period; None for one whose record is not there or not readable.
 
-    There is none of what came before records were kept, or was erased since.
+    There is none of what came before records were kept, or was erased since. The broker's own
+    notices are left out: no agreement covers them, so none is asked about them.
     """
     columns = (
         decision.c.recipient,
@@ -47,7 +62,7 @@ def past_decisions(
     query = (
         select(*columns)
         .join(message, decision.c.message == message.c.id)
-        .where(*_period(since, until))
+        .where(_NOT_OWN, *_period(since, until))
         .order_by(message.c.id)  # they grow with time
     )
     for row in conn.execution_options(yield_per=PAGE).execute(query):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, select, text
+from sqlalchemy import create_engine, func, select, text
 
 from broker.cli import run
 from broker.core.decision import decide_facts
@@ -16,7 +16,8 @@ from broker.core.whatif import outcome_of
 from broker.edge.past import past_decisions
 from broker.edge.registers import load_register
 from broker.edge.schemas import load_schemas
-from broker.edge.tables import decision
+from broker.edge.tables import decision, message
+from tests.contract.conftest import DATABASES
 from tests.contract.running import (
     COUNCIL,
     HR,
@@ -41,9 +42,15 @@ def home(tmp_path: Path) -> Path:
     return copied_sandbox(tmp_path)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=DATABASES)
 async def broker(home: Path, request: pytest.FixtureRequest) -> AsyncIterator[Running]:
     """A broker whose database is where its own configuration says."""
+    async with running(home / "data", home=home, store__url=database_of(home, request)) as made:
+        yield made
+
+
+def database_of(home: Path, request: pytest.FixtureRequest) -> str:
+    """Have the configuration name the database that is asked for, and return its URL."""
     (home / "data").mkdir(exist_ok=True)
     url = f"sqlite:///{home / 'data' / 'fame.db'}"
     if request.param == "postgres":
@@ -52,8 +59,7 @@ async def broker(home: Path, request: pytest.FixtureRequest) -> AsyncIterator[Ru
     words = settings.read_text()
     assert "sqlite:///data/fame.db" in words
     settings.write_text(words.replace("sqlite:///data/fame.db", url))
-    async with running(home / "data", home=home, store__url=url) as made:
-        yield made
+    return url
 
 
 @pytest.fixture
@@ -165,10 +171,55 @@ async def test_whatif_takes_a_period_and_a_folder(
     found = as_json(fame, "protocol", "whatif", str(folder))
     past = as_json(fame, "protocol", "whatif", str(folder), "--until", "2020-01-01")
 
-    assert (same["turned"], same["draft"]) == (0, [])
+    assert (same["turned"], same["draft"], same["compared"]) == (0, [], ["agreements"])
     assert (found["turned"], found["draft"]) == (2, ["ne-vacancies@2"])
     assert past["decisions"] == 0
     assert fame("protocol", "whatif", str(folder), "--since", "yesterday")[0] == 2
+
+
+async def test_whatif_asks_about_agencies_gateways_and_purposes_of_a_folder_too(
+    broker: Running, home: Path, fame: Fame, tmp_path: Path
+) -> None:
+    await some_traffic(broker)
+    folder = Path(shutil.copytree(home / "protocols", tmp_path / "changed"))
+    one = fame("protocol", "whatif", str(draft_of(home, "ne-vacancies")))[1]
+    file = folder / "agencies" / f"{PORTAL}.toml"
+    file.write_text(file.read_text().replace('status = "active"', 'status = "suspended"'))
+
+    found = as_json(fame, "protocol", "whatif", str(folder))
+    code, out = fame("protocol", "whatif", str(folder))
+
+    assert found["compared"] == ["agreements", "agencies"]
+    assert {flip["after"]["reason"] for flip in found["flips"]} == {"policy.agency_suspended"}
+    assert found["turned"] == 3  # two vacancies; a question is refused for another reason
+    assert code == 0
+    assert "Of the register, agencies differ, too, and count as they stand there." in out
+    assert "Agencies, gateways and purposes count as they are today." in one
+
+
+async def test_whatif_counts_the_brokers_own_notices_apart(
+    broker: Running, home: Path, fame: Fame
+) -> None:
+    decision_id = await decided(broker)
+    assert (await broker.post(SCHOOL, referral(decision_id))).status_code == 202  # all are told
+    kept = await notices_kept(broker)
+    assert kept
+
+    found = as_json(fame, "protocol", "whatif", str(draft_of(home, "ne-vacancies")))
+    code, out = fame("protocol", "whatif", str(draft_of(home, "ne-vacancies")))
+
+    assert (found["not_known"], found["own_notices"]) == (0, kept)
+    assert found["decisions"] == await broker.rows("decision") - kept
+    assert code == 0
+    assert f"{kept} notices of the broker itself are left out" in out
+    assert "too old or erased" not in out
+
+
+async def notices_kept(broker: Running) -> int:
+    chosen = select(func.count()).select_from(message)
+    chosen = chosen.where(message.c.message_type == "OverrideNotice")
+    store = broker.app.submitting.collector.store
+    return int(await store.read(lambda conn: conn.execute(chosen).scalar_one()))
 
 
 async def test_whatif_says_what_it_cannot_know(broker: Running, home: Path, fame: Fame) -> None:

@@ -12,6 +12,7 @@ import pytest
 from broker.cli import run
 from broker.edge import shadowing
 from broker.edge.registers import load_in_force
+from tests.contract.conftest import DATABASES
 from tests.contract.running import (
     HR,
     PORTAL,
@@ -22,7 +23,7 @@ from tests.contract.running import (
     running,
     vacancy,
 )
-from tests.flow.test_protocol_drafts import draft_of
+from tests.flow.test_protocol_drafts import database_of, draft_of
 
 PATIENCE_S = 60
 Fame = Callable[..., Awaitable[tuple[int, str]]]
@@ -40,10 +41,10 @@ def home(tmp_path: Path) -> Path:
     return copied_sandbox(tmp_path)
 
 
-@pytest.fixture
-async def broker(home: Path) -> AsyncIterator[Running]:
-    (home / "data").mkdir(exist_ok=True)
-    async with running(home / "data", home=home, registers__reload_s="0.1") as made:
+@pytest.fixture(params=DATABASES)
+async def broker(home: Path, request: pytest.FixtureRequest) -> AsyncIterator[Running]:
+    url = database_of(home, request)
+    async with running(home / "data", home=home, store__url=url, registers__reload_s="0.1") as made:
         yield made
 
 

@@ -12,7 +12,7 @@ from broker.core.identity import AgencyId
 from broker.core.outcome import FieldRule, Permitted
 from broker.core.protocol import Register
 from broker.core.recorded import Past, Records
-from broker.core.whatif import Flip, PastDecision, Turn, Views, WhatIf, outcome_of
+from broker.core.whatif import Flip, PastDecision, Turn, Views, WhatIf, compared_of, outcome_of
 from tests.unit.oracle_cases import ELEMENTS, as_message, cases
 from tests.unit.policy_world import CSC, FACTS, NOW, flow, plain, register
 
@@ -42,6 +42,15 @@ def only(flips: Counter[Flip]) -> Flip:
     ((flip, count),) = flips.items()
     assert count == 1
     return flip
+
+
+def test_what_else_of_the_register_differs_is_named() -> None:
+    live = plain()
+
+    assert compared_of(live, register()) == []
+    for part in ("agencies", "gateways", "purposes"):
+        fewer: dict[str, Any] = {part: dict(list(getattr(live, part).items())[1:])}
+        assert compared_of(live, replace(live, **fewer)) == [part]
 
 
 def test_what_stays_as_it_was_is_not_told() -> None:

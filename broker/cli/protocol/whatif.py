@@ -22,9 +22,10 @@ def whatif(
     """Say which past decisions a draft would turn, from metadata alone.
 
     The draft counts as signed and in force throughout. Nothing is changed, and no message is read.
+    Of a folder, its agencies, gateways and purposes count, too; else they are those of today.
     """
     from broker.core.recorded import Records
-    from broker.core.whatif import WhatIf
+    from broker.core.whatif import WhatIf, compared_of
     from broker.edge.past import count_decisions, past_decisions
 
     live = register_of(protocols, config)
@@ -35,12 +36,18 @@ def whatif(
     unknown = 0
     with decisions_on_record(config) as conn:
         total = count_decisions(conn, *period)
-        for one in _watched(past_decisions(conn, Records(schemas), *period), total):
+        past = past_decisions(conn, Records(schemas), *period)
+        for one in _watched(past, total.decisions):
             if one is None:
                 unknown += 1
             else:
                 asked.ask(one)
-    document = _document(asked, drafted, unknown)
+    document = {
+        "draft": drafted,
+        "compared": ["agreements", *compared_of(live, register)],
+        "own_notices": total.own_notices,
+        **_document(asked, unknown),
+    }
     if as_json:
         print_json(document)
     else:
@@ -60,11 +67,10 @@ def _watched(
     yield from track(decisions, words, total=total, console=console, transient=True, disable=quiet)
 
 
-def _document(asked: "WhatIf", drafted: list[str], unknown: int) -> dict[str, Any]:
+def _document(asked: "WhatIf", unknown: int) -> dict[str, Any]:
     flips = sorted(asked.flips.items(), key=lambda one: (-one[1], str(one[0])))
     turned = sum(count for flip, count in flips if not flip.anyway)
     return {
-        "draft": drafted,
         "decisions": asked.asked,
         "turned": turned,
         "not_known": unknown,
@@ -99,6 +105,14 @@ def _outcome(outcome: "Outcome") -> dict[str, Any]:
 def _print(document: dict[str, Any]) -> None:
     names = ", ".join(document["draft"]) or "the changed register"
     print(f"Of {document['decisions']} decisions, {document['turned']} would turn under {names}.")
+    others = document["compared"][1:]
+    if others:
+        print(f"Of the register, {', '.join(others)} differ, too, and count as they stand there.")
+    else:
+        print("Agencies, gateways and purposes count as they are today.")
+    if document["own_notices"]:
+        words = "notices of the broker itself are left out: no agreement covers them"
+        print(f"{document['own_notices']} {words}.")
     if document["not_known"]:
         print(f"{document['not_known']} more are too old or erased: what they rested on is gone.")
     if document["consent_not_known"]:
