@@ -66,13 +66,16 @@ def decide(  # noqa: PLR0913 - everything that a decision is made from
     return decide_facts(facts, recipient, register, consents, now, override=override)
 
 
-def asks_consent(register: Register, sender: AgencyId, recipient: AgencyId, kind: str) -> bool:
-    """Return whether any clause on messages of this ``kind`` and direction rests on consent.
+def asks_consent(
+    register: Register, sender: AgencyId, recipient: AgencyId, kind: str, purpose: str
+) -> bool:
+    """Return whether a clause for this direction, ``kind`` and ``purpose`` rests on consent.
 
-    Where none does, the register of consents need not be asked.
+    Where none does, the register of consents is not asked: it would change no decision, and how
+    long it takes would tell the sender that something is on record about the person.
     """
     clauses = register.clauses(sender, recipient, kind)
-    return any(clause.asks_consent for clause in clauses)
+    return any(clause.asks_consent and purpose in clause.purposes for clause in clauses)
 
 
 def decide_facts(  # noqa: PLR0913 - everything that a decision is made from

@@ -6,6 +6,8 @@ Functions take a connection and run inside `Store.read` or `Store.write`; none c
 import json
 from collections.abc import Collection, Iterable
 from datetime import datetime
+from functools import lru_cache
+from typing import Any
 
 from sqlalchemy import Connection, Select, and_, func, insert, select
 
@@ -17,6 +19,7 @@ from broker.core.instant import from_millis, millis
 from broker.edge.ledger import Ledger
 from broker.edge.tables import consent as table
 
+_COLUMNS = tuple(table.c.keys())
 _newest = (
     select(table.c.id, func.max(table.c.version).label("version")).group_by(table.c.id).subquery()
 )
@@ -28,7 +31,8 @@ def held(conn: Connection, subject: SubjectRef) -> list[Consent]:
     rows = conn.execute(
         select(table).where(table.c.subject_ref == subject).order_by(table.c.id, table.c.version)
     )
-    return list({row.id: _consent(row._mapping) for row in rows}.values())  # noqa: SLF001 - SQLAlchemy's public name
+    newest = {row.id: row for row in rows}
+    return [_consent(row) for row in newest.values()]
 
 
 def load(conn: Connection, consent_id: str) -> Consent | None:
@@ -113,17 +117,17 @@ def _current() -> Select[tuple[object, ...]]:
 
 
 def _all(conn: Connection, query: Select[tuple[object, ...]]) -> list[Consent]:
-    return [_consent(row) for row in conn.execute(query).mappings()]
+    return [_consent(row) for row in conn.execute(query)]
 
 
-def _consent(row: object) -> Consent:
-    values = dict(row)  # type: ignore[call-overload]
+def _consent(row: Iterable[Any]) -> Consent:
+    values = dict(zip(_COLUMNS, row, strict=True))
     del values["ledger_seq"]
     values["consent_id"] = values.pop("id")
     values["subject"] = values.pop("subject_ref")
     for name in ("purposes", "message_types", "recipients"):
-        values[name] = frozenset(json.loads(values[name]))
-    values["categories"] = frozenset(json.loads(values["categories"] or "[]"))
+        values[name] = _set(values[name])
+    values["categories"] = _set(values["categories"] or "[]")
     for name in ("given_at", "recorded_at", "review_at", "expires_at", "withdrawn_at"):
         values[name] = _instant(values[name])
     values["assessment"] = _assessment(values["assessment"])
@@ -132,6 +136,11 @@ def _consent(row: object) -> Consent:
 
 def _instant(value: int | None) -> datetime | None:
     return None if value is None else from_millis(value)
+
+
+@lru_cache(maxsize=4096)  # many records name the same few; they hold nothing of any person
+def _set(text: str) -> frozenset[str]:
+    return frozenset(json.loads(text))
 
 
 def _list(values: Iterable[str]) -> str:

@@ -288,7 +288,9 @@ class Intake:
         recipients = resolve(header.recipients, register, self.limits.recipients_max)
         consents: Collection[Consent] | None = () if pseudonym is None else None
         override = None
-        if any(asks_consent(register, header.sender, to, header.message_type) for to in recipients):
+        asking = (register, header.sender)
+        said = (header.message_type, header.purpose)
+        if any(asks_consent(*asking, to, *said) for to in recipients):
             consents = await self.consents.held(pseudonym)
             if header.decision_ref is not None:
                 found = await self.consents.override(header.decision_ref)

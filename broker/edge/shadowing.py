@@ -226,7 +226,7 @@ class Shadows:
         """Return what is on record of consent, where the draft asks and nobody had to before."""
         header = decided.message.header
         if decided.consents is not None or not any(
-            asks_consent(one.register, header.sender, to, header.message_type)
+            asks_consent(one.register, header.sender, to, header.message_type, header.purpose)
             for to in decided.decisions
         ):
             return decided.consents or (), decided.override

@@ -431,9 +431,9 @@ async def test_a_fault_is_told_as_ours_and_without_its_words(
     assert answer.json()["trace_id"] in answer.headers["traceparent"]
 
 
-def referral() -> bytes:
-    """A referral: for early help it would rest on consent."""
-    return envelope(header(YOT, "Referral", COUNCIL, purpose="CP"))
+def referral(purpose: str = "EH") -> bytes:
+    """A referral: for early help it rests on consent, for child protection it does not."""
+    return envelope(header(YOT, "Referral", COUNCIL, purpose=purpose))
 
 
 class Unreachable:
@@ -480,12 +480,17 @@ async def test_the_clock_is_read_after_the_facts(broker: Running) -> None:
     assert recorded.asked == ["clock", "consents", "clock"]
 
 
-async def test_consents_are_asked_only_where_a_clause_rests_on_them(broker: Running) -> None:
+@pytest.mark.parametrize("asked", [check_request(), referral("CP")], ids=["type", "purpose"])
+async def test_consents_are_asked_only_where_a_clause_rests_on_them(
+    broker: Running, asked: bytes
+) -> None:
+    # How long it takes to read them would tell that something is on record about the person.
     recorded = Recorded()
     intake = replace(broker.app.submitting.intake, consents=recorded, clock=recorded)
 
-    await broker.with_submitting(intake=intake).post(YOT, check_request())
+    answer = await broker.with_submitting(intake=intake).post(YOT, asked)
 
+    assert answer.status_code == 202
     assert recorded.asked == ["clock", "clock"]
 
 

@@ -137,10 +137,12 @@ def test_the_schemas_say_whether_a_payload_holds_what_a_gateway_carves_out() -> 
 def test_consents_are_asked_for_where_a_clause_rests_on_them() -> None:
     sensitive = flow(consent="NOT_REQUIRED", sensitive_consent="EXPLICIT_OR_HARM")
 
-    assert asks_consent(register(EXPLICIT), YOT, CSC, "Check")
-    assert asks_consent(register(sensitive), YOT, CSC, "Check")
-    assert not asks_consent(register(), YOT, CSC, "Check")
-    assert not asks_consent(register(EXPLICIT), CSC, YOT, "Check")
+    assert asks_consent(register(EXPLICIT), YOT, CSC, "Check", "YJ")
+    assert asks_consent(register(sensitive), YOT, CSC, "Check", "YJ")
+    assert not asks_consent(register(), YOT, CSC, "Check", "YJ")
+    assert not asks_consent(register(EXPLICIT), CSC, YOT, "Check", "YJ")
+    # The clause is for another purpose: what is on record would change nothing.
+    assert not asks_consent(register(EXPLICIT), YOT, CSC, "Check", "CP")
 
 
 def test_a_decision_names_the_consents_it_rests_on() -> None:
