@@ -148,7 +148,7 @@ class Disclosure:
 def consent_reach(
     held: Collection[Consent], disclosure: Disclosure, now: datetime
 ) -> Reach | Reason:
-    """Return how far ``held``, all about the subject, carry the disclosure, or why they do not.
+    """Return how far ``held``, all about the subject, carry it (ISP-6.3), or why they do not.
 
     A refusal or withdrawal that reaches the disclosure, of either ground, outweighs any consent
     beside it: the person who gave consent anew has the old record superseded, so two that
@@ -176,6 +176,7 @@ def consent_reach(
 
 
 def _no(said: Collection[str]) -> Reason | None:
+    # step 6, ISP-6.3: a no outweighs a yes.
     if WITHDRAWN in said:
         return Reason.CONSENT_WITHDRAWN
     return Reason.CONSENT_REFUSED if REFUSED in said else None

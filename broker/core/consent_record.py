@@ -63,6 +63,7 @@ def recorded(  # noqa: PLR0913 - the facts of one record
     Raises:
         Rejection: nobody could rely on it; the words say why and hold no value of it.
     """
+    # step 6, ISP-6.8: what nobody could rely on is not on record.
     fault = _fault(statement, register, now)
     if fault:
         raise Rejection(Reason.CONSENT_UNUSABLE, fault)

@@ -92,7 +92,7 @@ def decide_facts(  # noqa: PLR0913 - everything that a decision is made from
     So a decision can be asked again at the moment of disclosure, and asked of a message that
     nobody has sent.
     """
-    # step 1, ISP-1.1: both agencies take part, now. The signature was verified before.
+    # step 1: both agencies take part, now. The signature was verified before.
     refusal = _membership(facts.sender, recipient, register)
     if refusal is not None:
         return refusal
@@ -157,6 +157,7 @@ def _judge(clause: Clause, asked: _Asked) -> tuple[int, Decision]:
 
 
 def _membership(sender: AgencyId, recipient: AgencyId, register: Register) -> Refused | None:
+    # step 1, ISP-1.1: registered, and active.
     active = register.active
     if sender in active and recipient in active:
         return None

@@ -76,6 +76,7 @@ def check_bytes(raw: bytes, limits: Limits) -> None:
         Rejection: too many bytes, elements or attributes, another encoding than UTF-8 or
             XML than 1.0, or a document type, comment or processing instruction.
     """
+    # step 2, ISP-2.2: no parser is given what no message holds.
     if len(raw) > limits.body_bytes_max:
         raise Rejection(Reason.TOO_LARGE, f"more than {limits.body_bytes_max} bytes")
     if raw.startswith((b"\xff\xfe", b"\xfe\xff", b"<\x00", b"\x00")):
@@ -98,6 +99,7 @@ def _check_markup(raw: bytes, start: int, limits: Limits) -> None:
     exactly the constructs that are refused, and the counts can only be too high. The parser
     is told that the bytes are UTF-8 whatever they declare, so that no other reading exists.
     """
+    # step 2, ISP-2.2: nothing but elements, attributes and text, and not too many of them.
     if _plain(raw, start) and _small(raw, limits):
         return
     markup = _CDATA.sub(_only_newlines, raw) if b"<![CDATA[" in raw else raw
@@ -152,6 +154,7 @@ def parse(raw: bytes) -> etree._Element:
     Raises:
         Rejection: not well-formed, or with a document type.
     """
+    # step 2, ISP-2.2: nothing is opened, resolved or mended.
     parser = hardened_parser()
     try:
         root = etree.fromstring(raw, parser)
@@ -195,6 +198,7 @@ def _refuse_schema_hints(raw: bytes, root: etree._Element) -> None:
 
 
 def _check_envelope(root: etree._Element, schema: etree.XMLSchema) -> None:
+    # step 2, ISP-2.2: header, payload and signature are where they belong.
     if root.tag != ENVELOPE:
         raise Rejection(Reason.ENVELOPE, "the root is not an Envelope 1.0", line=line_of(root))
     if (len(root) == 0 or root[-1].tag != SIGNATURE) and root.find(SIGNATURE) is None:

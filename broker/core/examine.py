@@ -71,6 +71,7 @@ def examine(  # noqa: PLR0913 - each is one fact that the answer depends on
 
 
 def _sender(received: ReceivedMessage, agencies: AgencyLookup) -> Agency:
+    # step 1, ISP-1.3: without a registered sender there is no key to verify with.
     sender = agencies.get(received.claimed_sender)
     if sender is None:
         pointer = "/Envelope/Header/Sender/AgencyId"
@@ -99,6 +100,7 @@ def _verify(
 
 
 def _check_peer(header: Header, sender: Agency, peer_agencies: frozenset[AgencyId] | None) -> None:
+    # step 1, ISP-1.4: who is connected, and from which system, is what the header says.
     if peer_agencies is not None and header.sender not in peer_agencies:
         raise Rejection(Reason.PEER_NOT_SENDER, pointer="/Envelope/Header/Sender/AgencyId")
     if all(system.system_id != header.system for system in sender.systems):

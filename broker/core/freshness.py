@@ -17,6 +17,7 @@ def check_fresh(header: Header, limits: Limits, now: datetime) -> None:
     Raises:
         Rejection: with the reason.
     """
+    # step 1, ISP-1.5: a message comes in its time.
     if header.created_at > now + timedelta(seconds=limits.clock_skew_s):
         raise Rejection(Reason.FUTURE, pointer="/Envelope/Header/CreatedAt")
     if header.created_at < now - timedelta(seconds=limits.age_s_max):

@@ -23,6 +23,7 @@ FLAGS = frozenset(
         "competent_authority_le",
     }
 )
+# What a statute refuses with: that it does not reach (ISP-4.3), or leaves out (ISP-4.4).
 CARVE_OUT_REASONS = {
     reason.name: reason
     for reason in (
@@ -111,6 +112,7 @@ class Gateway:
 
     def parties_refusal(self, sender: frozenset[str], recipient: frozenset[str]) -> Reason | None:
         """Return why the agencies with these selectors are not reached; None if they are."""
+        # step 4, ISP-4.3: the route that reaches furthest says what is lacking.
         reason = Reason.GATEWAY_PARTIES
         for route in self.routes:
             if route.senders.isdisjoint(sender):

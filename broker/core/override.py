@@ -112,6 +112,7 @@ def decided(  # noqa: PLR0913 - the facts of one record
     Raises:
         Rejection: nothing may be shared on it; the words say why and hold no value of it.
     """
+    # step 6, ISP-6.9: what lacks a reason, a power or a second practitioner is not on record.
     fault = _fault(claim, register, now)
     if fault:
         raise Rejection(Reason.OVERRIDE_UNUSABLE, fault)

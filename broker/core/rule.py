@@ -10,7 +10,7 @@ from broker.core.reasons import Reason
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A rule that ``element`` breaks, in words that hold no value from it."""
+    """A rule that ``element`` breaks (ISP-2.4), in words that hold no value from it."""
 
     element: etree._Element
     detail: str

@@ -41,6 +41,7 @@ _all_fields = fields_of()
 
 def _identifier(valid: Callable[[str], bool], what: str) -> Check:
     def check(element: etree._Element) -> Broken | None:
+        # step 2, ISP-2.4: a number is one that can have been issued.
         if valid(element.text or ""):
             return None
         return Broken(element, f"not a possible {what}", Reason.IDENTIFIER_INVALID)

@@ -156,6 +156,7 @@ class SchemaSet:
     def _of(self, message_type: str, version: str) -> _MessageSchema:
         schema = self._messages.get((message_type, version))
         if schema is None:
+            # step 2, ISP-2.3: what the catalogue does not hold cannot be checked.
             raise Rejection(Reason.TYPE_UNKNOWN, pointer="/Envelope/Header/MessageType")
         return schema
 

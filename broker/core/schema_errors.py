@@ -42,7 +42,7 @@ def schema_rejection(
     error: etree._LogEntry,
     declarations: Mapping[str, Declaration],
 ) -> Rejection:
-    """Return the rejection that tells of ``error``, found in ``payload``.
+    """Return the rejection that tells of ``error``, found in ``payload`` (ISP-2.1).
 
     ``declarations`` are those of the message type, by path below the root.
     """

@@ -22,6 +22,7 @@ PURPOSE_TIER = 2
 LOCAL_TIER = 3
 
 UNSIGNED_STATES = frozenset({"DRAFT", "APPROVED"})
+# One party stops a protocol (ISP-3.11), and with it all that stands on it (ISP-3.9).
 STOPPED_STATES = {"SUSPENDED": Reason.ISP_SUSPENDED, "TERMINATED": Reason.ISP_EXPIRED}
 STATES = UNSIGNED_STATES | STOPPED_STATES.keys() | {"ACTIVE", "OVERDUE"}
 BEGINNING_OF_TIME = datetime.min.replace(tzinfo=UTC)
@@ -150,6 +151,7 @@ class SharingProtocol:
 
     def standing(self, now: datetime) -> Reason | None:
         """Return why nothing may pass under this protocol at ``now``; None if it may."""
+        # step 3, ISP-3.5: from its first day to its last; before ISP-3.11 is met it has no first.
         if self.status in STOPPED_STATES:
             return STOPPED_STATES[self.status]
         if now < self.stands_from:

@@ -216,6 +216,7 @@ def verify_root(root: etree._Element, keys: Sequence[RegisteredKey], now: dateti
         computed = signed_info.digest(signed).digest()
     else:
         computed = digest
+    # step 1, ISP-1.3: the digest is that of what came.
     if computed != signed_info.digest_value:
         raise Rejection(Reason.SIGNATURE_DIGEST, "the content is not what was signed")
     return Verified(signed, digest, key.fingerprint, signed_info.algorithm.name)
@@ -241,6 +242,7 @@ def key_that_signed(
     for flaw, key in flawed:
         if signed_by(key):
             raise Rejection(flaw)
+    # step 1, ISP-1.3: no registered key made it.
     raise Rejection(Reason.SIGNATURE_INVALID)
 
 
@@ -250,6 +252,7 @@ def only_signature(root: etree._Element) -> etree._Element:
     Raises:
         Rejection: there is none, or the first stands elsewhere.
     """
+    # step 1, ISP-1.3: one signature, over everything.
     first = next(root.iter(SIGNATURE), None)
     if first is None:
         raise Rejection(Reason.SIGNATURE_MISSING)
@@ -337,4 +340,5 @@ def base64_bytes(text: str) -> bytes:
 
 
 def _off_profile(detail: str) -> Rejection:
+    # step 1, ISP-1.3: one profile, so that nothing is left to the sender's choice.
     return Rejection(Reason.SIGNATURE_PROFILE, detail)

@@ -24,7 +24,7 @@ def subject_key(
     """Return the canonical text of a person identified outside a message.
 
     Raises:
-        Rejection: nobody is identified, or a number fails its check digit.
+        Rejection: nobody is identified, or a number fails its check digit (ISP-2.4).
     """
     if nhs_number is not None:
         if not nhs_number_valid(nhs_number):

@@ -40,7 +40,7 @@ def may_sign(certificate_der: bytes) -> bool:
 
 
 def flaw(key: RegisteredKey, now: datetime) -> Reason | None:
-    """Return why no signature made with ``key`` counts at ``now``; ``None`` when it does."""
+    """Return why no signature made with ``key`` counts at ``now`` (ISP-1.3); None when it does."""
     if key.revoked_at is not None and key.revoked_at <= now:
         return Reason.CERTIFICATE_REVOKED
     if not key.valid_from <= now < key.valid_until:

@@ -142,6 +142,7 @@ _HELD = select(
 
 
 def _again(first: _First, submission: Submission) -> Accepted | Rejection:
+    # step 1, ISP-1.6: under one id of a sender there is one message.
     if first.digest != submission.message.digest:
         return Rejection(Reason.REPLAY, "the id was used before, for other content")
     return replace(first.accepted, duplicate=True)

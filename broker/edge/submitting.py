@@ -228,6 +228,7 @@ def _refused(submitted: Submitted, accept: bytes, trace: Trace) -> Reply:
     accepted = submitted.accepted
     outcomes = receipt_json(accepted.receipt)["outcomes"]
     assert isinstance(outcomes, list)
+    # step 10, ISP-10.2: one reason for all of them, or each by itself.
     reasons = {str(outcome.get("reason")) for outcome in outcomes}
     where = location(accepted.submission_id)
     problem = Problem(
