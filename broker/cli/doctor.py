@@ -7,9 +7,11 @@ import sqlite3
 import stat
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -18,6 +20,9 @@ from broker.cli.failure import EXIT_CHECK
 from broker.cli.home import Config, Json, load_config, now, print_json
 from broker.config import BrokerConfig
 from broker.core.errors import BrokerError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 GREEN, AMBER, RED = "green", "amber", "red"
 
@@ -159,16 +164,12 @@ def register(config: BrokerConfig) -> Iterator[Finding]:
 
 def policy(config: BrokerConfig) -> Iterator[Finding]:
     """The policy log goes on from what the ledger remembers of it."""
-    from broker.cli.protocol.drafts import store_to_read
     from broker.core.policy_head import continued
     from broker.edge.policy_book import last_head
     from broker.edge.registers import load_in_force
 
-    file = _file(config)
-    if file is not None and not file.is_file():
-        return
     try:
-        with store_to_read(config) as conn:
+        with _looked_into(config) as conn:
             recorded = last_head(conn)
     except BrokerError:
         return  # no broker has begun here, or its database is told of above
@@ -180,6 +181,32 @@ def policy(config: BrokerConfig) -> Iterator[Finding]:
         yield Finding(RED, "policy", error.detail, "RUNBOOK: the policy log is refused")
         return
     yield Finding(GREEN, "policy", f"{len(held.acts)} lines, none lost")
+
+
+@contextmanager
+def _looked_into(config: BrokerConfig) -> Iterator["Connection"]:
+    """Open the database; that of a file in a way that leaves no trace on it.
+
+    Raises:
+        Fault: it is not there or not reachable.
+    """
+    from sqlalchemy import create_engine
+
+    from broker.cli.protocol.drafts import store_to_read
+    from broker.edge.database import store_faults
+
+    file = _file(config)
+    if file is None:
+        with store_to_read(config) as conn:
+            yield conn
+        return
+    uri = f"{file.absolute().as_uri()}?mode=ro"
+    engine = create_engine("sqlite://", creator=lambda: sqlite3.connect(uri, uri=True))
+    try:
+        with store_faults(), engine.connect() as conn:
+            yield conn
+    finally:
+        engine.dispose()
 
 
 def _calendar(years: frozenset[int]) -> Finding:
