@@ -229,3 +229,11 @@ def test_records_of_different_categories_do_not_contradict() -> None:
         (health, replace(CONSENT, status="WITHDRAWN")),
     ):
         assert list(conflicts([yes, no])) == [(yes, no)]
+
+
+def test_nothing_is_left_where_just_what_was_agreed_to_was_declined() -> None:
+    health = frozenset({"health"})
+
+    assert Reach(health, health).nothing
+    assert not Reach(health | {"education"}, health).nothing
+    assert not Reach(None, health).nothing

@@ -161,3 +161,18 @@ def test_the_ledger_says_who_may_rely_on_it_and_nothing_of_competence() -> None:
     assert (entry["expires_at"], entry["review_at"]) == (None, millis(LATER))
     assert b"canary" not in canonical(entry)
     assert consent_entry(replace(consent, expires_at=LATER), peer="")["expires_at"] == millis(LATER)
+
+
+def test_a_record_may_name_everybody_and_everything_that_there_is() -> None:
+    there = register()
+    everything = replace(
+        STATEMENT,
+        recipients=frozenset(there.agencies),
+        purposes=frozenset(there.purposes),
+        categories=frozenset(there.lists["DataCategory"]),
+    )
+
+    consent = made(everything)
+
+    assert (consent.recipients, consent.purposes) == (everything.recipients, everything.purposes)
+    assert consent.categories == everything.categories
