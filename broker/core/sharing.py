@@ -22,7 +22,8 @@ PURPOSE_TIER = 2
 LOCAL_TIER = 3
 
 UNSIGNED_STATES = frozenset({"DRAFT", "APPROVED"})
-# One party stops a protocol (ISP-3.11), and with it all that stands on it (ISP-3.9).
+# One party stops a protocol (ISP-3.11), and with it all that stands on it (ISP-3.9); what is lost
+# of the policy log stops every one (ISP-3.14).
 STOPPED_STATES = {"SUSPENDED": Reason.ISP_SUSPENDED, "TERMINATED": Reason.ISP_EXPIRED}
 STATES = UNSIGNED_STATES | STOPPED_STATES.keys() | {"ACTIVE", "OVERDUE"}
 BEGINNING_OF_TIME = datetime.min.replace(tzinfo=UTC)

@@ -20,6 +20,7 @@ CODE = [*(ROOT / "broker/core").glob("*.py"), *(ROOT / "broker/edge").glob("*.py
 NO_RULE = {
     Reason.CATALOGUE,  # the broker does not start
     Reason.INTERNAL,  # a fault of the broker
+    Reason.OVERLOADED,  # too little memory to look at a message
     Reason.REGISTER_UNAVAILABLE,  # nothing can be asked, so nothing is decided
     Reason.REQUEST_INVALID,  # a request about a person who is not named
 }
