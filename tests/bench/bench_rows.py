@@ -7,7 +7,7 @@ is stored is written by SQL, finished, with small bodies: it is the tables' rows
 that grow with the number of messages. Message ids are random, as senders may make them, so
 that their index is touched everywhere. The messages submitted have 5 KB. The store alone is
 measured, without HTTP and examination. PostgreSQL has 64 MB of its own memory, so that most of
-what it touches is not in it.
+what it touches is not in it, and writes its log as `deploy/compose.yaml` has it.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
+import yaml  # type: ignore[import-untyped]
 from sqlalchemy import Engine, func, select
 from sqlalchemy import create_engine as connect
 
@@ -36,6 +37,7 @@ from tests.live.services.postgres import start_server
 FEW = 10_000
 CHUNK = 250_000
 COUNT = 2048  # messages of a round
+COMPOSE = Path(__file__).parents[2] / "deploy" / "compose.yaml"
 BODY = b"<Envelope>" + os.urandom(2560).hex().encode() + b"</Envelope>"
 
 # One row of each table for the message of number n; ids are made to fit a place in time.
@@ -191,6 +193,13 @@ def stored(url: str) -> int:
     return found
 
 
+def deployed() -> dict[str, str]:
+    """Return what the deployed server is told of its log and checkpoints."""
+    command = yaml.safe_load(COMPOSE.read_text())["services"]["postgres"]["command"]
+    settings = dict(one.split("=", 1) for one in command if "=" in one)
+    return {k: v for k, v in settings.items() if k.startswith(("wal_", "max_wal_", "checkpoint_"))}
+
+
 @contextlib.contextmanager
 def databases(kind: str) -> Iterator[list[str]]:
     """Yield the urls of two empty databases of a ``kind``."""
@@ -201,7 +210,7 @@ def databases(kind: str) -> Iterator[list[str]]:
                 (folder / part).mkdir()
             yield [stores.sqlite_url(folder / part) for part in ("few", "many")]
             return
-        server = start_server(folder)
+        server = start_server(folder, deployed())
         try:
             yield [server.database(part) for part in ("few", "many")]
         finally:

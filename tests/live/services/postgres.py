@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,9 +136,10 @@ def external_server() -> Postgres | None:
     return Postgres(url) if url else None
 
 
-def start_server(directory: Path) -> Postgres:
+def start_server(directory: Path, also: Mapping[str, str] | None = None) -> Postgres:
     """Make a cluster of databases below ``directory``, start its server and wait until it serves.
 
+    ``also`` are settings over those that every test has.
     The server refuses to run as root, so root runs it as nobody, who must be able to reach
     ``directory``.
     """
@@ -169,6 +170,7 @@ def start_server(directory: Path) -> Postgres:
         "shared_buffers": "64MB",
         "log_statement": "none",
         "log_min_error_statement": "panic",  # a statement may hold what nobody may read
+        **(also or {}),
     }
     given = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
     command = (str(tools / "postgres"), "-D", str(data), *given)
