@@ -152,7 +152,8 @@ def _topic(table: Table, prefix: str, agency: AgencyId, usual: Topic | None) -> 
         if key not in CONFIG_KEYS:
             raise given.mistake(key, f"known here are {', '.join(sorted(CONFIG_KEYS))}")
         config[key] = given.text(key)
-    if config.get(UNCLEAN, "false") != "false":
+    # Said even where the file is silent, so that a cluster that was told otherwise is found out.
+    if config.setdefault(UNCLEAN, "false") != "false":
         raise given.mistake(UNCLEAN, 'a node that missed records would speak for them: "false"')
     topic = Topic(
         name=prefix + agency,

@@ -62,9 +62,11 @@ def test_an_agency_has_what_every_topic_has_unless_it_says_otherwise(topics: Top
     plain, special = topics.topics[SCHOOL], topics.topics[COUNCIL]
 
     assert (plain.name, plain.partitions, plain.replication) == (SCHOOL_TOPIC, 6, 3)
-    assert dict(plain.config) == {"min.insync.replicas": "2", "retention.ms": "1000"}
+    # Kept to whoever is in sync though the file says nothing of it.
+    usual = {"min.insync.replicas": "2", "unclean.leader.election.enable": "false"}
+    assert dict(plain.config) == {**usual, "retention.ms": "1000"}
     assert (special.partitions, special.replication) == (12, 3)
-    assert dict(special.config) == {"min.insync.replicas": "2", "retention.ms": "2000"}
+    assert dict(special.config) == {**usual, "retention.ms": "2000"}
 
 
 def test_a_worker_is_allowed_its_own_topic_and_group_only(topics: Topics) -> None:
