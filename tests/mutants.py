@@ -44,6 +44,7 @@ TESTS = {
     "consent_messages": ("consent_messages", "override"),
     "consent_record": ("consent_record", "consent"),
     "pseudonym": ("pseudonym",),
+    "subject": ("subject",),
     # the decision: what it asks, the ten steps, what is kept of it
     "decision": (
         "decision",
@@ -56,6 +57,7 @@ TESTS = {
     ),
     "facts": ("facts", "decision_facts", "decision"),
     "freshness": ("examine",),
+    "handover": ("handover",),
     "gateway": ("gateway", "gateway_rows", "decision", "decision_basis", "protocol", "oracle"),
     "identity": ("identity",),
     "local": ("protocol", "two_keys"),
@@ -67,8 +69,17 @@ TESTS = {
     "plan": ("minimise", "narrowing"),
     "reduce": ("minimise", "reduced_check"),
     "reduced_check": ("reduced_check",),
+    # what is in force, and by whose signature
+    "two_keys": ("two_keys", "policy_head", "designation"),
+    "in_force": ("two_keys", "policy_head", "drafting"),
+    "policy_head": ("policy_head",),
+    "designation": ("designation",),
+    "policy_log": ("two_keys", "policy_head", "designation"),
+    "trust": ("trust",),
     # what is due
+    "clock_facts": ("clock_facts",),
     "clocks": ("clocks", "clock_facts"),
+    "workdays": ("workdays",),
 }
 
 # Mutants that nothing can tell from the original: module, line of code, what was changed, why.
@@ -100,6 +111,12 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "without asked.facts.shielded",
     ): "who sends about a shielded person is always warned, so there are warnings",
     ("decision", _WARNED, "without not reach.whole"): "nor is a part ever told without a warning",
+    (
+        "in_force",
+        "if _is_sharing(name) and name not in agreed",
+        "And turned",
+    ): "what is no draft stands in its own place all the same, and is no more left out",
+    ("policy_log", "return False", "returns None"): "only whether it is true is asked",
     ("consent_record", 'return ""', "returns None"): "no words are no fault, as in override",
     ("recorded", "return False", "returns None"): "only whether it is true is asked",
     ("override", 'return ""', "returns None"): "no words are no fault, whichever way they are none",

@@ -192,7 +192,7 @@ def ran(state: ClockState, recipient: str = "csc", took: float | None = 3600.0) 
 
 
 def test_the_figures_count_what_was_met_of_what_is_decided() -> None:
-    clocks = [ran(ClockState.MET)] * 4 + [ran(ClockState.MET_LATE, took=7200.0)] * 3
+    clocks = [ran(ClockState.MET)] * 6 + [ran(ClockState.MET_LATE, took=7200.0)]
     clocks += [ran(ClockState.OVERDUE, took=None), ran(ClockState.RUNNING, took=None)]
 
     everybody, csc = performance(clocks)
@@ -202,7 +202,7 @@ def test_the_figures_count_what_was_met_of_what_is_decided() -> None:
         "recipient": "*",
         "count": 9,
         "open": 2,
-        "on_time_percent": 50,
+        "on_time_percent": 75,
         "median_hours": 1.0,
     }
     assert csc == {**everybody, "recipient": "csc"}
@@ -212,7 +212,8 @@ def test_small_numbers_are_not_told() -> None:
     clocks = [ran(ClockState.MET)] * 5 + [ran(ClockState.MET_LATE, "yot")] * 4
     told = {one["recipient"]: one for one in performance(clocks)}
 
-    assert told["csc"]["count"] == 5
+    assert told["csc"]["count"] == 5  # the fewest of which anything is told
+    assert (told["csc"]["on_time_percent"], told["csc"]["median_hours"]) == (100, 1.0)
     assert told["yot"] == {"clock": "ACK", "recipient": "yot", "count": "fewer than 5"}
 
 

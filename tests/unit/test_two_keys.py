@@ -2,13 +2,14 @@ import copy
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
 import rfc8785
 
 from broker.core.decision import decide_facts
+from broker.core.in_force import as_if_in_force
 from broker.core.outcome import Permitted, Refused
 from broker.core.policy_log import (
     canonical_agreement,
@@ -47,8 +48,21 @@ def test_what_every_party_signed_and_one_activated_is_in_force() -> None:
     protocol = held.register.protocols["checks@1"]
     assert [one.party for one in protocol.signatories] == ["yot", "csc"]
     assert protocol.signatories[0].name == "Person yot"
-    assert protocol.in_force_from == held.policy.rulings["checks@1"].activated_at
+    ruling = held.policy.rulings["checks@1"]
+    assert ruling.reference == "checks@1"
+    assert protocol.in_force_from == ruling.activated_at
     assert reason(desk, START) is Reason.ISP_NOT_ACTIVE
+
+
+def test_an_agreement_can_be_tried_as_if_it_had_begun_on_its_first_day() -> None:
+    dated, undated = {"effective_from": date(2026, 7, 1), "status": "DRAFT"}, {"status": "DRAFT"}
+    beside: dict[str, Any] = {"other": {"status": "DRAFT"}}
+
+    tried = as_if_in_force({**beside, "this": dated}, "this")
+
+    midnight = datetime(2026, 6, 30, 23, tzinfo=UTC)  # in London it is summer
+    assert tried == {**beside, "this": {**dated, "status": "ACTIVE", "activated_at": midnight}}
+    assert as_if_in_force({"this": undated}, "this") == {"this": {"status": "ACTIVE"}}
 
 
 def test_without_signatures_a_file_that_calls_itself_active_is_a_draft() -> None:
@@ -85,6 +99,20 @@ def test_a_first_version_needs_every_party(signers: tuple[str, ...]) -> None:
     desk.begin("checks@1", *signers)
 
     with pytest.raises(Mistake, match=r"is not signed by (csc|yot)"):
+        desk.in_force()
+
+
+def test_a_first_version_needs_a_party_that_sends_and_receives_nothing_by_it() -> None:
+    desk = Desk()
+    silent = {"agency": "camhs", "role": "CONTROLLER", "capacity": "BOTH"}
+    desk.files[SHARING]["party"].append(silent)
+    for party in EVERYBODY:
+        desk.designate(party)
+    for protocol in ("memorandum@1", "community@1"):
+        desk.begin(protocol, *EVERYBODY)
+    desk.begin("checks@1", "yot", "csc")
+
+    with pytest.raises(Mistake, match="is not signed by camhs"):
         desk.in_force()
 
 
@@ -146,6 +174,41 @@ def test_what_was_narrowed_is_not_brought_back_by_one_hand() -> None:
     desk.act("activate", "yot", "checks@1")
 
     with pytest.raises(Mistake, match="version 2 is in the log"):
+        desk.in_force()
+
+
+def test_a_version_is_activated_once_and_what_stopped_it_stays() -> None:
+    desk = Desk().found()
+    desk.act("suspend", "csc", "checks@1", cause="incident")
+    desk.act("activate", "yot", "checks@1")
+
+    with pytest.raises(Mistake, match="version 1 is in the log"):
+        desk.in_force()
+
+
+def test_a_version_between_two_that_were_in_force_comes_too_late() -> None:
+    desk = Desk().found()
+    for version in (2, 3):
+        desk.amend(version, flow=flow_of(desk, practitioner=STRONG))
+    desk.begin("checks@3", "csc")
+    desk.begin("checks@2", "csc")
+
+    with pytest.raises(Mistake, match="version 3 is in the log"):
+        desk.in_force()
+
+
+@pytest.mark.parametrize("end", ["not_valid_before_utc", "not_valid_after_utc"])
+def test_a_person_signs_from_the_first_instant_of_the_certificate_to_the_last(end: str) -> None:
+    desk, bound = Desk(), getattr(person("yot")[1], end)
+    desk.at = min(bound, START)
+    desk.designate("yot")
+    desk.at = bound
+    desk.act("sign", "yot", "checks@1")
+    assert len(desk.in_force().policy.signed) == 1
+    desk.at = person("yot")[1].not_valid_after_utc + timedelta(seconds=1)
+    desk.act("sign", "yot", "checks@1")
+
+    with pytest.raises(Mistake, match="certificate of the signer was not valid then"):
         desk.in_force()
 
 
@@ -301,6 +364,10 @@ def test_a_signed_agreement_that_was_changed_is_refused() -> None:
         (lambda lines: lines[1:], "changed, moved or taken away"),
         (lambda lines: [lines[0], *lines[2:]], "changed, moved or taken away"),
         (lambda lines: [lines[1], lines[0]], "changed, moved or taken away"),
+        (
+            lambda lines: [lines[0], lines[1].replace('"number":2,', '"number":3,')],
+            "changed, moved or taken away",
+        ),
         (lambda _: ["{}"], "not a line of a policy log"),
         (lambda _: ["[]"], "not a line of a policy log"),
         (lambda _: ["no"], "not a line of a policy log"),
