@@ -76,6 +76,7 @@ TESTS = {
     "designation": ("designation",),
     "policy_log": ("two_keys", "policy_head", "designation"),
     "trust": ("trust",),
+    "widening": ("widening", "two_keys"),
     # what is due
     "clock_facts": ("clock_facts",),
     "clocks": ("clocks", "clock_facts"),

@@ -1,9 +1,11 @@
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
 
+from broker.core.clause import Clause
 from broker.core.widening import (
     NARROWER,
     WIDER,
@@ -316,6 +318,99 @@ def test_a_clause_that_goes_away_uncovers_no_wider_one() -> None:
         assert {one.aspect for one in found} == {"field"}
     assert WIDER not in {one.direction for one in compare(register(order), register(both))}
     assert compare(register(both), register(both)) == ()
+
+
+DAY = timedelta(days=1)
+
+
+def narrow_before_wide() -> tuple[Key, Clause, Clause]:
+    """Two clauses of which the first keeps back what the second shows, and stands for less long."""
+    never = {"targets": ["category:health"], "include": "FORBIDDEN", "necessity": "Not needed"}
+    flows = [{**WORLD[SHARING]["flow"][0], "item": WORLD[SHARING]["flow"][0]["item"][:2]}]
+    flows = [{**flows[0], "id": "narrow", "item": [*flows[0]["item"], never]}, *flows]
+    ((key, (narrow, wide)),) = grants_of(register(protocol(flow=flows))).items()
+    begins, ends = wide.stands_from + DAY, wide.stands_until - DAY
+    return key, replace(narrow, stands_from=begins, stands_until=ends), wide
+
+
+def aspects(before: Sequence[Clause], after: Sequence[Clause], key: Key) -> set[str]:
+    return {one.aspect for one in widenings({key: before}, {key: after})}
+
+
+def test_a_clause_uncovers_another_only_where_it_stood_and_as_long_as_it_did() -> None:
+    key, narrow, wide = narrow_before_wide()
+    later = replace(narrow, stands_from=narrow.stands_from + DAY)
+    sooner = replace(narrow, stands_until=narrow.stands_until - DAY)
+
+    assert aspects([narrow, wide], [narrow, wide], key) == set()
+    for shorter in (later, sooner):
+        assert aspects([narrow, wide], [shorter, wide], key) == {"field"}
+        assert aspects([shorter, wide], [narrow, wide], key) == set()  # the second passes it all
+
+
+def test_a_clause_for_fewer_people_uncovers_another_for_the_rest() -> None:
+    key, narrow, wide = narrow_before_wide()
+    assert narrow.practitioner is not None
+    fewer = replace(narrow, practitioner=replace(narrow.practitioner, authentication="AAL3"))
+
+    assert aspects([narrow, wide], [fewer, wide], key) == {"field"}
+
+
+def test_a_clause_that_ends_as_it_begins_widens_nothing() -> None:
+    key, _, wide = narrow_before_wide()
+
+    assert aspects([], [wide], key) == {"flow"}
+    assert aspects([], [replace(wide, stands_until=wide.stands_from)], key) == set()
+
+
+def test_words_are_compared_for_those_who_sign_and_not_for_those_who_look() -> None:
+    item = [{**one, "necessity": "Otherwise"} for one in WORLD[SHARING]["flow"][0]["item"]]
+    before, after = register(), register(flow(item=item))
+
+    assert widenings(grants_of(before), grants_of(after)) != ()
+    assert compare(before, after) == ()
+
+
+@pytest.mark.parametrize(
+    ("tier", "protocol_id"), [(2, "another"), (3, "checks")], ids=["beside it", "the same"]
+)
+def test_only_a_local_flow_under_another_has_the_words_of_the_one_above(
+    tier: int, protocol_id: str
+) -> None:
+    ((key, (above,)),) = grants_of(register()).items()
+    reads = {**above.protocol.terms, "dpia_ref": "D-2"}
+    own = replace(above.protocol, protocol_id=protocol_id, tier=tier, terms=reads)
+
+    assert aspects([above], [replace(above, protocol=own)], key) == {"terms"}
+
+
+def test_where_no_decision_stands_on_the_first_power_their_order_is_nothing() -> None:
+    powers = more_gateways(new_gateway("G2"), new_gateway("G3"))
+    before = register(powers, flow(gateways=["CDA-115", "G2"]))
+    turned = register(powers, flow(gateways=["G2", "CDA-115"]))
+
+    assert compare(before, turned) == ()
+
+
+def test_a_power_that_is_new_is_told_once() -> None:
+    powers = more_gateways(new_gateway("G2"), new_gateway("G3"))
+    asks = flow(consent="EXPLICIT_REQUIRED", gateways=["CDA-115", "G2"])
+    after = register(powers, asks, flow(gateways=["G3", "CDA-115"]))
+
+    found = compare(register(powers, asks), after)
+
+    assert [one.words for one in found if one.direction == WIDER] == ["may also rest on G3"]
+
+
+@pytest.mark.parametrize("model", ["consent", "sensitive_consent"])
+def test_consent_in_place_of_a_reason_for_having_none_is_wider(model: str) -> None:
+    either = {"consent": "NOT_REQUIRED", "sensitive_consent": "NOT_REQUIRED"}
+    reason = flow(**either)
+
+    found = compare(register(reason), register(flow(**{**either, model: "EXPLICIT_REQUIRED"})))
+
+    words = "passes with explicit consent, without a reason for having none"
+    assert [one.words for one in found if one.direction == WIDER] == [words]
 
 
 def test_another_power_first_takes_both_keys_where_a_decision_may_stand_on_it() -> None:
