@@ -222,7 +222,7 @@ _UNREACHABLE = frozenset({"SQLITE_CANTOPEN", "SQLITE_PROTOCOL"})
 def _postgres_fault(state: str | None, constraint: str | None, kind: str) -> BrokerError:
     """Return what a SQLSTATE means. None with an operational error: no server answered."""
     if state is None:
-        if kind == "OperationalError":
+        if kind in {"OperationalError", "ConnectionTimeout"}:
             return Interrupted(Reason.STORE_UNAVAILABLE, "the database is not reachable")
         return Permanent(Reason.INTERNAL, f"the database layer failed: {kind}")
     if state == _DISK_FULL:

@@ -326,6 +326,16 @@ def test_each_state_of_the_database_has_its_meaning(
     assert "value" not in str(fault)
 
 
+@pytest.mark.parametrize("kind", [psycopg.OperationalError, psycopg.errors.ConnectionTimeout])
+def test_a_server_that_did_not_answer_is_not_reachable(
+    kind: type[psycopg.OperationalError],
+) -> None:
+    fault = as_fault(kind("text with a value"))
+
+    assert (type(fault), fault.reason) == (Interrupted, Reason.STORE_UNAVAILABLE)
+    assert "value" not in str(fault)
+
+
 # -- the clock -------------------------------------------------------------------------------
 
 

@@ -55,7 +55,7 @@ def test_a_worker_is_ready_once_it_reads_its_topic(scaled: Scaled) -> None:
         metrics = httpx2.get(f"http://127.0.0.1:{port}/metrics").text
         assert worker.stop() == 0
 
-    assert checks == {"database": "ok", "policy": "ok", "kafka": "ok"}
+    assert checks == {"database": "ok", "policy": "ok", "kafka": "ok", "log": "ok"}
     assert f'fame_worker_partitions{{route="{SUNDERLAND}"}}' in metrics
     assert status("/livez") == 0
 
@@ -71,7 +71,7 @@ def test_a_worker_without_its_cluster_is_alive_and_not_ready(scaled: Scaled) -> 
         checks = httpx2.get(f"http://127.0.0.1:{port}/readyz?verbose").json()["checks"]
         assert worker.stop() == 0
 
-    assert checks == {"database": "ok", "policy": "ok", "kafka": "failed"}
+    assert checks == {"database": "ok", "policy": "ok", "kafka": "failed", "log": "ok"}
 
 
 def test_a_worker_whose_port_is_taken_says_so(scaled: Scaled) -> None:
