@@ -35,7 +35,7 @@ SPACES = b" " * (2 * 1024 * 1024 - len(MANY))
 XML = {"content-type": "application/xml"}
 
 
-@pytest.mark.parametrize("more", [0, 1_000_000, 2_000_000, 4_000_000])
+@pytest.mark.parametrize("more", [0, 500_000, 1_000_000])
 def test_a_message_that_memory_does_not_suffice_for_is_not_told_that_it_is_bad(more: int) -> None:
     command = [sys.executable, "-m", "tests.live.short_of_memory", str(more)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=120)
