@@ -169,7 +169,7 @@ def row(case: Case) -> str:
     done = len(load.latencies_s)
     rate = done / load.wall_s
     return (
-        f"{case.title:20} {case.algorithm:6} {len(bodies[0]) / 1000:6.1f} KB"
+        f"{case.title:20} {case.algorithm:6} {flow.message_type:16} {len(bodies[0]) / 1000:6.1f} KB"
         f" {case.connections:4d} conns {rate:6.0f}/s"
         f"  p50 {load.percentile_ms(0.5):6.1f} ms  p99 {load.percentile_ms(0.99):6.1f} ms"
         f"  CPU {1000 * cpu / done:6.3f} ms  memory {base:4.0f} -> {peak:4.0f} MB"

@@ -24,7 +24,7 @@ from pathlib import Path
 import uvloop
 
 from broker.cli.init import make
-from tests.bench.bench_http import FLOWS, Flow, flow_of, messages
+from tests.bench.bench_http import flow_of, messages
 from tests.bench.load import Load, cpu_s, exchange, requests_of, resident_mb, run
 from tests.live.harness import BrokerProcess, client_context, running
 
@@ -90,9 +90,9 @@ async def offer(
     await asyncio.gather(*(one() for _ in range(connections)))
 
 
-def source_of(broker: BrokerProcess, flow: Flow, algorithm: str, count: int) -> Source:
+def source_of(broker: BrokerProcess, algorithm: str, count: int) -> Source:
     """Return a source with ``count`` distinct signed messages of 5 KB."""
-    _flow, key = flow_of(broker.state, algorithm)
+    flow, key = flow_of(broker.state, algorithm)
     bodies = messages(flow, key, count, 5000)
     return Source(
         client_context(broker.state, flow.sender),
@@ -130,8 +130,8 @@ def main() -> None:
 
 def measure(broker: BrokerProcess, seconds: float) -> None:
     """Print every line."""
-    flood = source_of(broker, FLOWS[0], "rsa", int(4000 + 2600 * seconds))
-    small = source_of(broker, FLOWS[1], "ecdsa", int(200 + 250 * seconds))
+    flood = source_of(broker, "rsa", int(4000 + 2600 * seconds))
+    small = source_of(broker, "ecdsa", int(200 + 250 * seconds))
     base, _peak = resident_mb(broker.process.pid)
     capacity = _capacity(broker, flood)
     print(f"capacity: {capacity:.0f}/s accepted, 64 connections, 5 KB", flush=True)
