@@ -3,7 +3,6 @@
 import os
 import random
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 from broker.core.reasons import Reason
 from tests.live.harness import client_context, running
 from tests.live.sizes import SQLITE, new_state
-from tests.live.tools import require
+from tests.live.tools import mounted
 from tests.live.workload import COLLECTED, LINES, Mint, Signed
 
 pytestmark = pytest.mark.live
@@ -29,15 +28,8 @@ XML = {"content-type": "application/xml"}
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of its own with a few megabytes."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting takes root")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = [require("mount"), "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
-    if subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("mounting is not allowed here")
-    yield folder
-    subprocess.run([require("umount"), "--lazy", str(folder)], check=True)
+    with mounted(tmp_path / "disk", "8m") as made:
+        yield made
 
 
 @pytest.fixture

@@ -6,10 +6,8 @@ it has room for. When the log can be written again, it says how many are missing
 """
 
 import json
-import os
 import random
 import re
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,7 +18,7 @@ import pytest
 from tests.live.harness import BrokerProcess, client_context
 from tests.live.history import BROKER
 from tests.live.sizes import new_state
-from tests.live.tools import require
+from tests.live.tools import mounted, require
 from tests.live.workload import COLLECTED, LINES, Mint
 
 pytestmark = pytest.mark.live
@@ -40,15 +38,8 @@ def into(redirection: str, *arguments: str) -> Sequence[str]:
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A disk for logs alone, of a few kilobytes."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting takes root")
-    folder = tmp_path / "logs"
-    folder.mkdir()
-    mount = [require("mount"), "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(folder)]
-    if subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("mounting is not allowed here")
-    yield folder
-    subprocess.run([require("umount"), "--lazy", str(folder)], check=True)
+    with mounted(tmp_path / "logs", "16k") as made:
+        yield made
 
 
 class World:

@@ -25,7 +25,7 @@ from broker.edge.database_sqlite import reading_engine
 from broker.edge.store import verify_ledger
 from tests.contract import stores
 from tests.contract.stores import submission
-from tests.live.tools import require
+from tests.live.tools import mounted, require
 
 pytestmark = pytest.mark.live
 
@@ -216,15 +216,8 @@ def test_a_call_that_fails_once_loses_nothing_acknowledged(tmp_path: Path, rule:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of its own with a few megabytes."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting takes root")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = [require("mount"), "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(folder)]
-    if subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("mounting is not allowed here")
-    yield folder
-    subprocess.run([require("umount"), "--lazy", str(folder)], check=True)
+    with mounted(tmp_path / "disk", "6m") as made:
+        yield made
 
 
 async def test_a_full_disk_refuses_keeps_nothing_half_and_recovers_alone(small_disk: Path) -> None:

@@ -59,10 +59,10 @@ def designate(
     new_key, person = _person(agency, key, certificate, config)
     detail = designation(person, name, position)
     if by is not None and by_certificate is not None:
-        act = _act("designate", agency, _certificate(by_certificate), detail=detail)
+        act = unsigned_act("designate", agency, _certificate(by_certificate), detail=detail)
         _append(act, import_key(read_input(by)), config)
         return
-    act = _act("designate", agency, person, detail=detail)
+    act = unsigned_act("designate", agency, person, detail=detail)
     agencys = _person(agency, agency_key, agency_certificate, config, kept="signing")
     _append(confirmed(act, *agencys), new_key, config)
 
@@ -76,7 +76,7 @@ def withdraw(
 ) -> None:
     """End a person's power to sign for an agency; what they signed before stays signed."""
     own, signer = _person(agency, key, certificate, config)
-    _append(_act("withdraw", agency, signer, detail={"person": person}), own, config)
+    _append(unsigned_act("withdraw", agency, signer, detail={"person": person}), own, config)
 
 
 def sign(
@@ -94,7 +94,7 @@ def sign(
     protocol = find(load_register(directory), reference)
     own, person = _person(agency, key, certificate, config)
     digest = keep_agreement(directory, protocol.file, read_sources(directory))
-    act = _act("sign", agency, person, protocol.reference, digest)
+    act = unsigned_act("sign", agency, person, protocol.reference, digest)
     after = _append(act, own, config)
     signers = after.policy.signers(digest)
     missing = [str(one.agency) for one in protocol.parties if one.agency not in signers]
@@ -120,7 +120,7 @@ def activate(
     require_sound(protocol, directory, config)
     own, person = _person(agency, key, certificate, config)
     digest = keep_agreement(directory, protocol.file, read_sources(directory))
-    act = _act("activate", agency, person, protocol.reference, digest)
+    act = unsigned_act("activate", agency, person, protocol.reference, digest)
     after = _append(act, own, config)
     if protocol.reference not in after.policy.rulings:
         print("lines of the log were lost, so the others whose sharing it widens activate it too")
@@ -182,7 +182,7 @@ def _change(
         raise Failure(f"{protocol.reference} was never activated", EXIT_USAGE)
     own, person = _person(agency, key, certificate, config)
     detail = {"cause": why} if why else {}
-    act = _act(what, agency, person, ruling.reference, ruling.digest, detail)
+    act = unsigned_act(what, agency, person, ruling.reference, ruling.digest, detail)
     after = _append(act, own, config)
     print(f"{ruling.reference} is {after.policy.rulings[ruling.reference].status.lower()}")
 
@@ -216,7 +216,7 @@ def _certificate(path: Path) -> x509.Certificate:
     return x509.load_pem_x509_certificate(read_input(path))
 
 
-def _act(
+def unsigned_act(
     what: str,
     agency: str,
     certificate: x509.Certificate,
@@ -224,6 +224,7 @@ def _act(
     digest: str = "",
     detail: dict[str, str] | None = None,
 ) -> "Act":
+    """Return what is done now, to be numbered and signed as it is added to the log."""
     from broker.core.identity import AgencyId
     from broker.core.policy_log import Act, fingerprint
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from broker.cli.failure import EXIT_USAGE, Failure
-from broker.cli.home import Config, load_config, now, read_input
+from broker.cli.home import Config, load_config, read_input
+from broker.cli.protocol.acts import unsigned_act
 from broker.cli.protocol.drafts import decisions_on_record
 
 if TYPE_CHECKING:
@@ -75,18 +76,10 @@ def _act(broker: str, keys: "KeysSection", recorded: "Head") -> "tuple[Act, Priv
     """Return the line that the broker signs, and the key."""
     from cryptography import x509
 
-    from broker.core.identity import AgencyId
-    from broker.core.policy_log import RESTORE, Act, designation, fingerprint, import_key
+    from broker.core.policy_log import RESTORE, designation, import_key
 
     certificate = x509.load_pem_x509_certificate(read_input(keys.receipt_cert_file))
     lost = {"lines": str(recorded.lines), "digest": recorded.digest}
-    act = Act(
-        number=0,
-        previous="",
-        at=now().replace(microsecond=0),
-        act=RESTORE,
-        party=AgencyId(broker),
-        person=fingerprint(certificate),
-        detail={**designation(certificate, broker, "broker"), **lost},
-    )
+    detail = {**designation(certificate, broker, "broker"), **lost}
+    act = unsigned_act(RESTORE, broker, certificate, detail=detail)
     return act, import_key(read_input(keys.receipt_key_file))
