@@ -43,6 +43,7 @@ COVERED = (
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
+CONNECT_S = 1.5  # each for a free connection, TCP and TLS: the rules were asked before them
 # Raised before a byte of the request has left.
 NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
@@ -124,7 +125,7 @@ class Webhook:
             verify=tls,
             follow_redirects=False,
             trust_env=False,  # no proxy or certificate named by the environment
-            timeout=httpx2.Timeout(timeout_s),
+            timeout=httpx2.Timeout(timeout_s, connect=CONNECT_S, pool=CONNECT_S),
             limits=httpx2.Limits(max_connections=16, keepalive_expiry=30.0),
         )
 

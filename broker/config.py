@@ -86,7 +86,7 @@ class HttpSection(_Section):
         default=1024, ge=1, le=100_000, description="submissions at once; beyond: 503, unparsed"
     )
     working_max: int = Field(
-        default=64, ge=1, le=10_000, description="of them parsed, decided and written at once"
+        default=24, ge=1, le=10_000, description="of them parsed, decided and written at once"
     )
     agency_in_flight_max: int = Field(
         default=512, ge=1, le=100_000, description="submissions of one agency; beyond: 429"
@@ -184,7 +184,7 @@ class RegistersSection(_Section):
         description="agencies, gateways, purposes and sharing protocols",
     )
     reload_s: float = Field(
-        default=5.0, ge=0, le=3600, description="look for changed protocols this often; 0: never"
+        default=2.0, ge=0, le=3600, description="look for changed protocols this often; 0: never"
     )
     coverage_min_percent: int = Field(
         default=80,

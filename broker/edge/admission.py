@@ -8,9 +8,10 @@ of what is accepted. Three rules keep one agency's flood from being everybody's:
 - when the broker is full, a place is taken back from the agency that holds most;
 - an agency over its own quota is told so (429), whoever else is there.
 
-Within an agency the oldest goes first. Once the oldest has waited long, the newest does: its
-sender is still there, and under a load that does not end everybody would otherwise be served
-late (adaptive LIFO). Those left over are told to come again.
+Within an agency the oldest goes first, and a burst that fits its quota is worked off in order.
+One that sends more than its quota holds is *flooding*, until nothing of it waits: then the newest
+goes first and whoever has waited for a moment is told to come again. Otherwise everything that is
+accepted from it would be late by the whole length of its queue, for as long as the flood lasts.
 """
 
 import asyncio
@@ -25,8 +26,8 @@ from broker.core.errors import Transient
 from broker.core.identity import AgencyId
 from broker.core.reasons import Reason
 
-STANDING_S: Final = 0.1  # a queue that old does not go away by itself
 WAIT_S_MAX: Final = 30.0  # most senders give up about then
+FLOOD_WAIT_S_MAX: Final = 0.1  # about what a message takes that does not wait
 
 Whom = frozenset[AgencyId]
 
@@ -40,7 +41,7 @@ class Quotas:
 
     in_flight_max: int = 1024
     bytes_max: int = 256 * 1024 * 1024
-    working_max: int = 64
+    working_max: int = 24
     agency_in_flight_max: int = 512
     agency_bytes_max: int = 128 * 1024 * 1024
     agency_rate_per_s: float = 0.0
@@ -68,6 +69,7 @@ class _Share:
     tokens: float = 0.0
     counted_at: float = 0.0
     waiting: deque[Place] = field(default_factory=deque)
+    flooding: Reason | None = None  # and what it is told
 
 
 class Admission:
@@ -144,36 +146,38 @@ class Admission:
         while self._turns and self.working < self._quotas.working_max:
             share = self._turns.popleft()
             self._tell_the_late(share)
-            if not share.waiting:
-                continue
-            standing = self._now() - share.waiting[0].since > STANDING_S
-            place = share.waiting.pop() if standing else share.waiting.popleft()
+            if share.waiting:
+                place = share.waiting.pop() if share.flooding else share.waiting.popleft()
+                self._begin(place)
+                # One whose request was cancelled this moment gives the turn back by itself.
+                if place.waits is not None and not place.waits.done():
+                    place.waits.set_result(None)
             if share.waiting:
                 self._turns.append(share)
-            self._begin(place)
-            # One whose request was cancelled this moment gives the turn back by itself.
-            if place.waits is not None and not place.waits.done():
-                place.waits.set_result(None)
+            else:
+                share.flooding = None
 
     def _begin(self, place: Place) -> None:
         place.working = True
         self.working += 1
 
     def _tell_the_late(self, share: _Share) -> None:
-        late = self._now() - WAIT_S_MAX
+        late = self._now() - (FLOOD_WAIT_S_MAX if share.flooding else WAIT_S_MAX)
         while share.waiting and share.waiting[0].since < late:
-            self._turn_away(share, Reason.OVERLOADED)
+            self._turn_away(share, share.flooding or Reason.OVERLOADED)
 
     def _make_room(self, share: _Share, reason: Reason) -> None:
         """Take a place back from whoever of ``share`` has waited longest; there may be nobody."""
         if not share.waiting:
             raise Transient(reason)
+        share.flooding = reason
         self._turn_away(share, reason)
         self._forget(share)
 
     def _forget(self, share: _Share) -> None:
         if not share.waiting:
             self._turns.remove(share)
+            share.flooding = None
 
     def _turn_away(self, share: _Share, reason: Reason) -> None:
         place = share.waiting.popleft()

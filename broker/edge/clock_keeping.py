@@ -144,34 +144,42 @@ def _take_in(writing: _Writing, place: int, last: int, said: Sequence[Started | 
     moved = update(clock_reader).where(clock_reader.c.place == place).values(place=last)
     if writing.conn.execute(moved).rowcount != 1:
         return
+    starts: list[dict[str, object]] = []
     for one in said:
         if isinstance(one, Started):
-            _start(writing.conn, one)
+            starts.append(_row(one))
         else:
+            _start(writing.conn, starts)  # it may be among them
+            starts.clear()
             _stop(writing, one)
+    _start(writing.conn, starts)
 
 
-def _start(conn: Connection, one: Started) -> None:
+def _start(conn: Connection, rows: Sequence[Mapping[str, object]]) -> None:
+    """Start clocks, all in one go: no other node writes meanwhile."""
+    if rows:
+        conn.execute(insert(table), rows)
+
+
+def _row(one: Started) -> dict[str, object]:
     times = one.times
     escalated = times.escalated_from
-    conn.execute(
-        insert(table).values(
-            message=one.submission_id,
-            recipient=one.recipient,
-            clock=one.rule.clock_id,
-            sender=one.sender,
-            message_id=one.message_id,
-            protocol=one.protocol,
-            clause=one.clause,
-            stops=orjson.dumps(sorted(one.rule.stops)).decode(),
-            state=ClockState.RUNNING.value,
-            started_at=millis(one.at),
-            due_from=millis(times.due_from),
-            overdue_from=millis(times.overdue_from),
-            escalated_from=None if escalated is None else millis(escalated),
-            next_at=millis(times.due_from),
-        )
-    )
+    return {
+        "message": one.submission_id,
+        "recipient": one.recipient,
+        "clock": one.rule.clock_id,
+        "sender": one.sender,
+        "message_id": one.message_id,
+        "protocol": one.protocol,
+        "clause": one.clause,
+        "stops": orjson.dumps(sorted(one.rule.stops)).decode(),
+        "state": ClockState.RUNNING.value,
+        "started_at": millis(one.at),
+        "due_from": millis(times.due_from),
+        "overdue_from": millis(times.overdue_from),
+        "escalated_from": None if escalated is None else millis(escalated),
+        "next_at": millis(times.due_from),
+    }
 
 
 def _stop(writing: _Writing, one: Stopped) -> None:

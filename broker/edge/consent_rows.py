@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, func, insert, select
+from sqlalchemy import Connection, Select, and_, bindparam, func, insert, select
 
 from broker.core.capacity import Assessment
 from broker.core.consent import Consent
@@ -25,12 +25,18 @@ _newest = (
 )
 
 
+# All versions of a few rows: cheaper than asking the database for the newest of each. Made once:
+# it is asked for nearly every message about a person.
+_about = (
+    select(table)
+    .where(table.c.subject_ref == bindparam("subject"))
+    .order_by(table.c.id, table.c.version)
+)
+
+
 def held(conn: Connection, subject: SubjectRef) -> list[Consent]:
     """Return every consent on record about ``subject``, each as it stands now."""
-    # All versions of a few rows: cheaper than asking the database for the newest of each.
-    rows = conn.execute(
-        select(table).where(table.c.subject_ref == subject).order_by(table.c.id, table.c.version)
-    )
+    rows = conn.execute(_about, {"subject": subject})
     newest = {row.id: row for row in rows}
     return [_consent(row) for row in newest.values()]
 

@@ -16,10 +16,14 @@ from dataclasses import dataclass, field, replace
 from typing import cast
 
 from sqlalchemy import (
+    BigInteger,
+    BindParameter,
     ColumnElement,
     Connection,
     CursorResult,
+    Integer,
     and_,
+    bindparam,
     case,
     delete,
     exists,
@@ -47,7 +51,8 @@ from broker.edge.tables import (
 )
 from broker.ports import Dispatch
 
-# Written into the statements, because a partial index is of no use to a parameter.
+# Statements that every message comes by are made once: to put one together costs as much as to
+# run it. States are written into them, because a partial index is of no use to a parameter.
 PENDING: ColumnElement[str] = literal_column("'pending'")
 DELIVERED = DeliveryState.DELIVERED.value
 
@@ -107,54 +112,61 @@ class Held:
 
 
 _sent, _shown = sealed_body.alias("sent"), sealed_body.alias("shown")
-_HELD = select(
-    delivery.c.id.label("delivery_id"),
-    message.c.id.label("submission_id"),
-    delivery.c.recipient,
-    message.c.sender,
-    message.c.message_id,
-    message.c.message_type,
-    message.c.schema_version,
-    message.c.received_at,
-    message.c.digest,
-    message.c.subject_ref,
-    message.c.trace_id,
-    delivery.c.state,
-    delivery.c.attempts,
-    delivery.c.in_doubt,
-    delivery.c.expires_at,
-    delivery.c.lease_owner,
-    delivery.c.lease_until,
-    delivery.c.delivered_at,
-    delivery.c.closed_at,
-    decision.c.protocol,
-    decision.c.protocol_version,
-    decision.c.clause,
-    decision.c.register_digest,
-    message.c.kek_id,
-    message.c.wrapped_key,
-    delivery.c.reduced,
-    _sent.c.sealed.label("original"),
-    _shown.c.sealed.label("shown"),
-).select_from(
-    delivery.join(message, message.c.id == delivery.c.message)
-    .outerjoin(
-        decision,
-        and_(
-            decision.c.message == delivery.c.message, decision.c.recipient == delivery.c.recipient
-        ),
+_HELD = (
+    select(
+        delivery.c.id.label("delivery_id"),
+        message.c.id.label("submission_id"),
+        delivery.c.recipient,
+        message.c.sender,
+        message.c.message_id,
+        message.c.message_type,
+        message.c.schema_version,
+        message.c.received_at,
+        message.c.digest,
+        message.c.subject_ref,
+        message.c.trace_id,
+        delivery.c.state,
+        delivery.c.attempts,
+        delivery.c.in_doubt,
+        delivery.c.expires_at,
+        delivery.c.lease_owner,
+        delivery.c.lease_until,
+        delivery.c.delivered_at,
+        delivery.c.closed_at,
+        decision.c.protocol,
+        decision.c.protocol_version,
+        decision.c.clause,
+        decision.c.register_digest,
+        message.c.kek_id,
+        message.c.wrapped_key,
+        delivery.c.reduced,
+        _sent.c.sealed.label("original"),
+        _shown.c.sealed.label("shown"),
     )
-    .outerjoin(_sent, and_(_sent.c.message == delivery.c.message, _sent.c.recipient == AS_SENT))
-    .outerjoin(
-        _shown,
-        and_(_shown.c.message == delivery.c.message, _shown.c.recipient == delivery.c.recipient),
+    .select_from(
+        delivery.join(message, message.c.id == delivery.c.message)
+        .outerjoin(
+            decision,
+            and_(
+                decision.c.message == delivery.c.message,
+                decision.c.recipient == delivery.c.recipient,
+            ),
+        )
+        .outerjoin(_sent, and_(_sent.c.message == delivery.c.message, _sent.c.recipient == AS_SENT))
+        .outerjoin(
+            _shown,
+            and_(
+                _shown.c.message == delivery.c.message, _shown.c.recipient == delivery.c.recipient
+            ),
+        )
     )
+    .where(delivery.c.id == bindparam("wanted"))
 )
 
 
 def load(conn: Connection, delivery_id: str) -> Held | None:
     """Return the delivery of that id with its message and decision, or None."""
-    row = conn.execute(_HELD.where(delivery.c.id == delivery_id)).mappings().one_or_none()
+    row = conn.execute(_HELD, {"wanted": delivery_id}).mappings().one_or_none()
     if row is None:
         return None
     values = dict(row)
@@ -164,23 +176,68 @@ def load(conn: Connection, delivery_id: str) -> Held | None:
     return Held(**values)
 
 
-def _free(now: int) -> ColumnElement[bool]:
-    return or_(delivery.c.lease_until.is_(None), delivery.c.lease_until <= now)
+_now: BindParameter[int] = bindparam("now", type_=BigInteger)
+_FREE = or_(delivery.c.lease_until.is_(None), delivery.c.lease_until <= _now)
+_DUE_RECIPIENTS = (
+    select(delivery.c.recipient)
+    .where(
+        delivery.c.state == PENDING,
+        delivery.c.next_at <= _now,
+        _FREE,
+        delivery.c.recipient.not_in(select(paused_route.c.recipient)),
+    )
+    .distinct()
+)
+_earlier = delivery.alias("earlier")
+_DUE = (
+    select(delivery.c.id, delivery.c.order_key, delivery.c.attempts)
+    .where(
+        delivery.c.recipient == bindparam("to"),
+        delivery.c.state == PENDING,
+        delivery.c.next_at <= _now,
+        _FREE,
+        ~exists().where(
+            _earlier.c.recipient == delivery.c.recipient,
+            _earlier.c.order_key == delivery.c.order_key,
+            _earlier.c.state == PENDING,
+            _earlier.c.position < delivery.c.position,
+        ),
+    )
+    .order_by(delivery.c.next_at)
+    .limit(bindparam("most", type_=Integer))
+    .with_for_update(skip_locked=True, of=delivery)  # says nothing to SQLite's one writer
+)
+_CLAIM = (
+    update(delivery)
+    .where(delivery.c.id.in_(bindparam("ids", expanding=True)))
+    .values(
+        lease_owner=bindparam("owner"),
+        lease_until=bindparam("until"),
+        attempts=delivery.c.attempts + bindparam("one", type_=Integer),
+        in_doubt=delivery.c.in_doubt + bindparam("one", type_=Integer),
+    )
+)
+_TAKE_OVER = (
+    update(delivery)
+    .where(
+        delivery.c.id == bindparam("wanted"),
+        delivery.c.recipient == bindparam("to"),
+        delivery.c.state == PENDING,
+        delivery.c.attempts == bindparam("attempt", type_=Integer) - 1,
+        delivery.c.lease_until == bindparam("claimed_until"),
+    )
+    .values(
+        lease_owner=bindparam("owner"),
+        lease_until=bindparam("until"),
+        attempts=bindparam("attempt", type_=Integer),
+        in_doubt=delivery.c.in_doubt + 1,
+    )
+)
 
 
 def due_recipients(conn: Connection, now: int) -> list[AgencyId]:
     """Return the recipients that have a delivery whose time has come and that nobody holds."""
-    found = conn.execute(
-        select(delivery.c.recipient)
-        .where(
-            delivery.c.state == PENDING,
-            delivery.c.next_at <= now,
-            _free(now),
-            delivery.c.recipient.not_in(select(paused_route.c.recipient)),
-        )
-        .distinct()
-    )
-    return [AgencyId(recipient) for recipient in found.scalars()]
+    return [AgencyId(one) for one in conn.execute(_DUE_RECIPIENTS, {"now": now}).scalars()]
 
 
 def claim(  # noqa: PLR0913 - the terms of one lease
@@ -206,37 +263,10 @@ def claim(  # noqa: PLR0913 - the terms of one lease
     answer in its hand leaves on record that the recipient may have the message. Not
     ``counted``: a worker in another process will take the claim over, and count it then.
     """
-    earlier = delivery.alias("earlier")
-    heads = (
-        select(delivery.c.id, delivery.c.order_key, delivery.c.attempts)
-        .where(
-            delivery.c.recipient == recipient,
-            delivery.c.state == PENDING,
-            delivery.c.next_at <= now,
-            _free(now),
-            ~exists().where(
-                earlier.c.recipient == delivery.c.recipient,
-                earlier.c.order_key == delivery.c.order_key,
-                earlier.c.state == PENDING,
-                earlier.c.position < delivery.c.position,
-            ),
-        )
-        .order_by(delivery.c.next_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True, of=delivery)  # says nothing to SQLite's one writer
-    )
-    rows = conn.execute(heads).all()
+    rows = conn.execute(_DUE, {"to": recipient, "now": now, "most": limit}).all()
     if rows:
-        conn.execute(
-            update(delivery)
-            .where(delivery.c.id.in_([row.id for row in rows]))
-            .values(
-                lease_owner=owner,
-                lease_until=until,
-                attempts=delivery.c.attempts + (1 if counted else 0),
-                in_doubt=delivery.c.in_doubt + (1 if counted else 0),
-            )
-        )
+        claims = {"owner": owner, "until": until, "one": 1 if counted else 0}
+        conn.execute(_CLAIM, {"ids": [row.id for row in rows], **claims})
     return [Claimed(row.id, recipient, row.order_key, row.attempts + 1) for row in rows]
 
 
@@ -248,20 +278,15 @@ def take_over(conn: Connection, dispatch: Dispatch, *, owner: str, until: int) -
     A lease that ended while nobody came for it is still good: nothing was attempted.
     """
     written = conn.execute(
-        update(delivery)
-        .where(
-            delivery.c.id == dispatch.delivery_id,
-            delivery.c.recipient == dispatch.recipient,
-            delivery.c.state == PENDING,
-            delivery.c.attempts == dispatch.attempt - 1,
-            delivery.c.lease_until == millis(dispatch.lease_until),
-        )
-        .values(
-            lease_owner=owner,
-            lease_until=until,
-            attempts=dispatch.attempt,
-            in_doubt=delivery.c.in_doubt + 1,
-        )
+        _TAKE_OVER,
+        {
+            "wanted": dispatch.delivery_id,
+            "to": dispatch.recipient,
+            "claimed_until": millis(dispatch.lease_until),
+            "attempt": dispatch.attempt,
+            "owner": owner,
+            "until": until,
+        },
     )
     return cast("CursorResult[object]", written).rowcount == 1
 
@@ -394,25 +419,30 @@ def close(conn: Connection, held: Held, now: int) -> None:
     )
 
 
+_OVERDUE = (
+    select(delivery.c.id)
+    .where(delivery.c.closed_at.is_(None), delivery.c.expires_at <= _now, _FREE)
+    .order_by(delivery.c.expires_at)
+    .limit(bindparam("most", type_=Integer))
+)
+
+
 def overdue(conn: Connection, now: int, limit: int) -> list[str]:
     """Return deliveries that are not closed at their expiry and that nobody holds.
 
     Among them are messages that were read and not acknowledged: those need only be closed.
     """
-    found = conn.execute(
-        select(delivery.c.id)
-        .where(delivery.c.closed_at.is_(None), delivery.c.expires_at <= now, _free(now))
-        .order_by(delivery.c.expires_at)
-        .limit(limit)
-    )
-    return list(found.scalars())
+    return list(conn.execute(_OVERDUE, {"now": now, "most": limit}).scalars())
+
+
+_SIGNED = (
+    select(ledger.c.entry)
+    .join(message, message.c.ledger_seq == ledger.c.seq)
+    .where(message.c.id == bindparam("wanted"))
+)
 
 
 def signer(conn: Connection, submission_id: SubmissionId) -> str | None:
     """Return the fingerprint of the certificate that signed a message, as the ledger has it."""
-    entry = conn.execute(
-        select(ledger.c.entry)
-        .join(message, message.c.ledger_seq == ledger.c.seq)
-        .where(message.c.id == submission_id)
-    ).scalar_one_or_none()
+    entry = conn.execute(_SIGNED, {"wanted": submission_id}).scalar_one_or_none()
     return None if entry is None else str(json.loads(entry)["signer"])

@@ -5,6 +5,7 @@ is not theirs does not exist for them.
 """
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from broker.core.errors import Rejection
 from broker.core.identity import AgencyId, MessageId
@@ -24,6 +25,7 @@ COLLECTED = "collected"
 RECIPIENTS_WORD = frozenset({Level.READ, Level.BUSINESS})
 DISCLOSABLE = frozenset({DeliveryState.PENDING, DeliveryState.AVAILABLE, DeliveryState.DELIVERED})
 OVERDUE_BATCH = 200
+FRESH = timedelta(seconds=1)  # what was decided longer ago is decided again
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +59,10 @@ class DeliveryService:
     async def disclose(self, delivery_id: str, agency: AgencyId) -> Disclosed:
         """Return a message to its recipient, if the rules still allow it at this moment.
 
-        The first time is recorded (L2) before the bytes are given; it may be repeated until
-        the recipient acknowledges. Works for a message that is still on its way, too:
-        whoever waits for an answer need not wait for the worker.
+        The first time is recorded (L2) before the bytes are given; when that took long, the
+        rules are asked once more. It may be repeated until the recipient acknowledges. Works
+        for a message that is still on its way, too: whoever waits for an answer need not wait
+        for the worker.
 
         Raises:
             Rejection: there is no such message for ``agency``, or it may have it no more.
@@ -68,6 +71,7 @@ class DeliveryService:
         held = await self._theirs(delivery_id, agency)
         if held.state not in DISCLOSABLE or held.acknowledged:
             raise Rejection(Reason.NOT_FOUND)
+        asked_at = self.clock.now()
         ready = await self.discloser.prepare_stable(held)
         if isinstance(ready, Withdrawn):
             raise await self._withdrawn(held, ready)
@@ -76,9 +80,10 @@ class DeliveryService:
             first = await self.store.write(
                 lambda conn, ledger: self.recorder.collected(conn, ledger, held, facts)
             )
-            if not first:
-                # Somebody was faster: another reader, or the rules. What holds now is read
-                # anew; each time round the delivery is further on, so this ends.
+            if not first or self.clock.now() - asked_at > FRESH:
+                # Somebody was faster: another reader, or the rules; or the database was held
+                # up, and what was decided may not hold any more. It is read and decided anew;
+                # each time round the delivery is further on, so this ends.
                 return await self.disclose(delivery_id, agency)
         return Disclosed(
             delivery_id=held.delivery_id,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, bindparam, insert, select
 
 from broker.core.instant import millis
 from broker.core.ledger import evidence_entry, operator_entry
@@ -231,15 +231,16 @@ class Recorder:
             return
         document = evidence_xml(acknowledgement, place, self.issuer)
         conn.execute(
-            insert(tables.evidence).values(
-                id=new_id(),
-                message=held.submission_id,
-                recipient=held.recipient,
-                level=level,
-                at=millis(at),
-                document=self.issuer.sign(document),
-                ledger_seq=place.sequence,
-            )
+            insert(tables.evidence),
+            {
+                "id": new_id(),
+                "message": held.submission_id,
+                "recipient": held.recipient,
+                "level": level,
+                "at": millis(at),
+                "document": self.issuer.sign(document),
+                "ledger_seq": place.sequence,
+            },
         )
 
     def _report(  # noqa: PLR0913 - the parts of one report
@@ -259,12 +260,13 @@ class Recorder:
         Acceptance(self.ring, self.issuer, conn.dialect).accept(conn, ledger, [report])
 
 
+_EVIDENCE = select(tables.evidence.c.id).where(
+    tables.evidence.c.message == bindparam("of"),
+    tables.evidence.c.recipient == bindparam("to"),
+    tables.evidence.c.level == bindparam("at"),
+)
+
+
 def _has_evidence(conn: Connection, held: Held, level: str) -> bool:
-    found = conn.execute(
-        select(tables.evidence.c.id).where(
-            tables.evidence.c.message == held.submission_id,
-            tables.evidence.c.recipient == held.recipient,
-            tables.evidence.c.level == level,
-        )
-    )
-    return found.first() is not None
+    asked = {"of": held.submission_id, "to": held.recipient, "at": level}
+    return conn.execute(_EVIDENCE, asked).first() is not None

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from broker.core.identity import AgencyId
 from broker.core.instant import from_millis, millis
@@ -34,12 +34,12 @@ def pauses(conn: Connection) -> Sequence[Pause]:
     ]
 
 
+_PAUSED = select(paused_route.c.recipient).where(paused_route.c.recipient == bindparam("to"))
+
+
 def is_paused(conn: Connection, recipient: AgencyId) -> bool:
     """Return whether nothing may be handed over to ``recipient`` now."""
-    found = conn.execute(
-        select(paused_route.c.recipient).where(paused_route.c.recipient == recipient)
-    )
-    return found.first() is not None
+    return conn.execute(_PAUSED, {"to": recipient}).first() is not None
 
 
 def pause(

@@ -57,7 +57,7 @@ def together_s(pid: int) -> float:
     """Return the CPU seconds of ``pid`` and all that it started; some end meanwhile."""
     total = 0.0
     for each in tree(pid):
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, ProcessLookupError):
             total += cpu_s(each)
     return total
 

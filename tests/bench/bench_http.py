@@ -74,7 +74,7 @@ CONNECTIONS_MANY = 500
 CPU_TO_BEAT_MS = {"rsa": 0.23, "ecdsa": 1.0}
 # The allocator's settings of the unit and the image in deploy/.
 AS_DEPLOYED = {
-    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_ARENA_MAX": "2",
     "MALLOC_TRIM_THRESHOLD_": "131072",
     "MALLOC_MMAP_THRESHOLD_": "65536",
 }

@@ -60,17 +60,29 @@ def percentile_ms(seconds: list[float], share: float) -> float:
     return 1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-async def offer(
-    port: int, source: Source, *, rate_per_s: float, seconds: float, connections: int
+async def offer(  # noqa: PLR0913 - one load, named in full
+    port: int,
+    source: Source,
+    together: asyncio.Barrier,
+    *,
+    rate_per_s: float,
+    seconds: float,
+    connections: int,
 ) -> None:
-    """Send at ``rate_per_s`` for ``seconds``; a refused message goes to the back of the queue."""
-    began = time.perf_counter() + 0.2 + connections / 400  # handshakes come first
+    """Send at ``rate_per_s`` for ``seconds``; a refused message goes to the back of the queue.
+
+    All connections are open before the first message, here and at ``together``.
+    """
+    streams = [
+        await asyncio.open_connection("127.0.0.1", port, ssl=source.tls) for _ in range(connections)
+    ]
+    await together.wait()
+    began = time.perf_counter()
     due: Iterator[float] = iter(
         began + number / rate_per_s for number in range(int(rate_per_s * seconds))
     )
 
-    async def one() -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=source.tls)
+    async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for at in due:
             await asyncio.sleep(max(0.0, at - time.perf_counter()))
             if reader.at_eof():  # it was idle for too long
@@ -87,7 +99,7 @@ async def offer(
                 source.refused_s.append(time.perf_counter() - sent)
         writer.close()
 
-    await asyncio.gather(*(one() for _ in range(connections)))
+    await asyncio.gather(*(one(*stream) for stream in streams))
 
 
 def source_of(broker: BrokerProcess, algorithm: str, count: int) -> Source:
@@ -142,10 +154,12 @@ def measure(broker: BrokerProcess, seconds: float) -> None:
         before = cpu_s(broker.process.pid)
 
         async def both() -> None:
+            together = asyncio.Barrier(2 if beside else 1)
             loads = [
                 offer(
                     broker.port,
                     flood,
+                    together,
                     rate_per_s=times * capacity,
                     seconds=seconds,
                     connections=CONNECTIONS,
@@ -156,6 +170,7 @@ def measure(broker: BrokerProcess, seconds: float) -> None:
                     offer(
                         broker.port,
                         small,
+                        together,
                         rate_per_s=beside * capacity,
                         seconds=seconds,
                         connections=16,

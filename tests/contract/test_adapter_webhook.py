@@ -1,4 +1,5 @@
 import asyncio
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
@@ -202,6 +203,17 @@ async def test_a_system_that_hangs_is_tried_again_after_the_timeout(world: World
 
     async with world.both(hang) as (adapter, _served):
         assert await adapter.deliver(DELIVERY) == IN_DOUBT
+
+
+async def test_a_system_that_is_slow_to_be_reached_gets_nothing_that_was_decided_long_ago(
+    world: World,
+) -> None:
+    world.timeout_s = 30.0
+    with socket.create_server(("127.0.0.1", 0)) as deaf:  # TCP connects, TLS is not answered
+        async with world.webhook(f"https://localhost:{deaf.getsockname()[1]}/") as adapter:
+            began = time.monotonic()
+            assert await adapter.deliver(DELIVERY) == RetryLater(Reason.RECIPIENT_UNREACHABLE)
+            assert time.monotonic() - began < 5
 
 
 async def test_an_attempt_that_is_cancelled_leaves_the_adapter_usable(world: World) -> None:

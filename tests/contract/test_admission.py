@@ -8,7 +8,7 @@ import pytest
 from broker.core.errors import Transient
 from broker.core.identity import AgencyId
 from broker.core.reasons import Reason
-from broker.edge.admission import STANDING_S, WAIT_S_MAX, Admission, Place, Quotas, Whom
+from broker.edge.admission import FLOOD_WAIT_S_MAX, WAIT_S_MAX, Admission, Place, Quotas, Whom
 
 A, B, C = (frozenset({AgencyId(name)}) for name in ("agency-a", "agency-b", "agency-c"))
 
@@ -110,15 +110,81 @@ async def test_turns_go_round_the_agencies_whatever_one_has_waiting(
     assert await desk.go_all() == ["a0", "a1", "b0", "c0", "a2", "b1", "a3", "a4", "a5"]
 
 
-async def test_of_a_queue_that_stands_the_newest_goes_first() -> None:
+async def test_a_burst_within_the_quota_is_worked_off_in_order_however_long_it_takes(
+    empty: list[Admission],
+) -> None:
     desk = Desk(working_max=1)
+    empty.append(desk.admission)
     await desk.come("first", "old")
-    desk.hand.at += STANDING_S + 0.01
+    desk.hand.at += WAIT_S_MAX - 0.01
     await desk.come("new")
 
-    await desk.go("first")
+    assert await desk.go_all() == ["first", "old", "new"]
+    assert desk.told == {}
 
-    assert desk.served == ["first", "new"]
+
+async def test_of_an_agency_that_floods_the_newest_goes_first_and_the_late_come_again(
+    empty: list[Admission],
+) -> None:
+    desk = Desk(working_max=1, agency_in_flight_max=4)
+    empty.append(desk.admission)
+    await desk.come("first", "a", "b", "c")
+    desk.hand.at += FLOOD_WAIT_S_MAX / 2
+    await desk.come("d")  # one too many, so a makes room
+    desk.hand.at += FLOOD_WAIT_S_MAX / 2 + 0.01  # now b and c have waited too long as well
+    await desk.come("e")
+
+    assert await desk.go_all() == ["first", "e", "d"]
+    assert desk.told == dict.fromkeys(["a", "b", "c"], Reason.QUOTA_IN_FLIGHT)
+
+
+async def test_beside_a_flood_another_agency_keeps_its_order_and_its_patience(
+    empty: list[Admission],
+) -> None:
+    desk = Desk(working_max=1, agency_in_flight_max=3)
+    empty.append(desk.admission)
+    await desk.come("a0", "a1", "a2", "a3")
+    await desk.come("b0", "b1", whom=B)
+    desk.hand.at += FLOOD_WAIT_S_MAX + 0.01
+
+    assert await desk.go_all() == ["a0", "b0", "b1"]
+    assert desk.told == dict.fromkeys(["a1", "a2", "a3"], Reason.QUOTA_IN_FLIGHT)
+
+
+async def test_a_broker_full_of_one_agencys_flood_tells_it_that_the_broker_is_full(
+    empty: list[Admission],
+) -> None:
+    desk = Desk(working_max=1, in_flight_max=3)
+    empty.append(desk.admission)
+    await desk.come("a0", "a1", "a2")
+    await desk.come("b0", whom=B)
+    desk.hand.at += FLOOD_WAIT_S_MAX + 0.01
+
+    assert await desk.go_all() == ["a0", "b0"]
+    assert desk.told == dict.fromkeys(["a1", "a2"], Reason.OVERLOADED)
+
+
+@pytest.mark.parametrize("emptied_by", ["served", "turned away", "cancelled"])
+async def test_a_flood_is_over_once_nothing_of_it_waits(
+    empty: list[Admission], emptied_by: str
+) -> None:
+    desk = Desk(working_max=1, agency_in_flight_max=3)
+    empty.append(desk.admission)
+    await desk.come("first", "a", "b", "c")
+    if emptied_by == "turned away":
+        desk.hand.at += FLOOD_WAIT_S_MAX + 0.01
+    if emptied_by == "cancelled":
+        for name in ("b", "c"):
+            desk.tasks[name].cancel()
+            await settled()
+            desk.admission.leave(desk.places[name])
+    await desk.go_all()
+
+    await desk.come("1", "2")
+    desk.hand.at += FLOOD_WAIT_S_MAX + 0.01
+    await desk.go_all()
+
+    assert desk.served[-2:] == ["1", "2"]
 
 
 async def test_whoever_waited_too_long_is_told_to_come_again(empty: list[Admission]) -> None:

@@ -1,16 +1,22 @@
 """Collecting: what lies ready is read by its recipient and by nobody else, and is on record."""
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
 
 from adapters.contract import Delivered, Delivery, Result, RetryLater
+from broker.core.agency import SUSPENDED
 from broker.core.errors import Rejection, Transient
 from broker.core.outcome import Level
 from broker.core.reasons import Reason
 from broker.edge.intake import Submitted
+from broker.edge.ledger import Ledger
+from broker.edge.store import Store
 from tests.flow.delivery_world import (
     CSC,
     HR,
@@ -48,6 +54,43 @@ async def test_a_message_lies_in_the_mailbox_until_it_is_acknowledged(tmp_path: 
         with pytest.raises(Rejection) as gone:
             await w.service.disclose(delivery_id, CSC)
         assert gone.value.reason is Reason.NOT_FOUND
+
+
+@dataclass(slots=True)
+class Held:
+    """A store that is held up for a while at its next write, and what happens meanwhile."""
+
+    store: Store
+    meanwhile: Callable[[], None]
+
+    async def read(self, query: Callable[[Connection], object]) -> object:
+        return await self.store.read(query)
+
+    async def write(self, act: Callable[[Connection, Ledger], object]) -> object:
+        written = await self.store.write(act)
+        self.meanwhile()
+        return written
+
+
+@pytest.mark.parametrize(("held_s", "given"), [(0.9, True), (1.1, False)])
+async def test_what_was_stopped_while_the_reading_was_being_recorded_is_not_given(
+    tmp_path: Path, held_s: float, *, given: bool
+) -> None:
+    async with world(tmp_path) as w:
+        delivery_id, sent = await deposited(w)
+
+        def meanwhile() -> None:
+            w.clock.pass_(seconds=held_s)
+            w.registers.change_agency(SCHOOL, status=SUSPENDED)
+
+        service = replace(w.service, store=Held(w.store, meanwhile))  # type: ignore[arg-type]
+        if given:
+            await service.disclose(delivery_id, CSC)
+        else:
+            with pytest.raises(Rejection) as stopped:
+                await service.disclose(delivery_id, CSC)
+            assert stopped.value.reason is Reason.AGENCY_SUSPENDED
+        assert await w.levels(sent) == ["L2"]
 
 
 async def test_a_deposit_is_no_disclosure_and_the_first_reading_is(tmp_path: Path) -> None:

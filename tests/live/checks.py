@@ -118,7 +118,8 @@ def unauthorised(history: History) -> Iterator[str]:
         for ban in history.bans:
             if _hits(ban, sent) and ban.since <= one.at <= ban.until:
                 late = one.at - ban.since
-                yield f"{one.delivery_id} was handed over {late:.1f} s after {ban.what} was stopped"
+                to = f"handed over to {one.recipient} {late:.2f} s after"
+                yield f"{one.delivery_id} was {to} {ban.what} was {ban.how}"
 
 
 def over_shared(history: History) -> Iterator[str]:

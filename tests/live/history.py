@@ -74,6 +74,7 @@ class Ban:
     what: str
     since: float
     until: float = float("inf")
+    how: str = "stopped"
 
 
 @dataclass(frozen=True, slots=True)

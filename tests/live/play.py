@@ -26,6 +26,7 @@ from tests.live.workload import (
 SUBJECTS = 2
 ACTS = ("kill", "point", "pause", "disturb", "down", "up")
 WEIGHTS = (50, 25, 10, 10, 5, 5)
+LANDED_S = 0.5  # what was sent before a kill lies in a socket until its recipient has a turn
 STOPPABLE = ("hylton-school", COLLECTED, PUSHED)
 
 
@@ -113,13 +114,15 @@ class Stage:
         """
         if down and self.size.ports():
             self.size.stop()
+            time.sleep(LANDED_S)
             self.acts["kills"] += 1
         before = put_status(self.size.state, what, "suspended")
         since = time.time() + (0.0 if down else REVOKED_WITHIN_S)
         if down:
             self.size.start()
         yield
-        self.bans.append(Ban(what, since, time.time()))
+        how = "suspended while down" if down else "suspended"
+        self.bans.append(Ban(what, since, time.time(), how))
         put_status(self.size.state, what, before)
         self.acts[f"stopped {what}"] += 1
 
