@@ -16,6 +16,7 @@ accepted from it would be late by the whole length of its queue, for as long as 
 
 import asyncio
 import math
+import random
 import time
 from collections import deque
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from broker.core.reasons import Reason
 
 WAIT_S_MAX: Final = 30.0  # most senders give up about then
 FLOOD_WAIT_S_MAX: Final = 0.1  # about what a message takes that does not wait
+AGAIN_S_MAX: Final = 5
 
 Whom = frozenset[AgencyId]
 
@@ -98,15 +100,15 @@ class Admission:
         quotas, share = self._quotas, self._share(whom)
         self._spend(share)
         if share.bytes + size > quotas.agency_bytes_max:
-            raise Transient(Reason.QUOTA_IN_FLIGHT)
+            raise _later(Reason.QUOTA_IN_FLIGHT)
         if self.bytes + size > quotas.bytes_max:
-            raise Transient(Reason.OVERLOADED)
+            raise _later(Reason.OVERLOADED)
         if share.in_flight >= quotas.agency_in_flight_max:
             self._make_room(share, Reason.QUOTA_IN_FLIGHT)
         elif self.submissions >= quotas.in_flight_max:
             largest = max(self._turns, key=lambda other: other.in_flight, default=share)
             if largest.in_flight < share.in_flight:
-                raise Transient(Reason.OVERLOADED)
+                raise _later(Reason.OVERLOADED)
             self._make_room(largest, Reason.OVERLOADED)
         share.in_flight += 1
         share.bytes += size
@@ -169,7 +171,7 @@ class Admission:
     def _make_room(self, share: _Share, reason: Reason) -> None:
         """Take a place back from whoever of ``share`` has waited longest; there may be nobody."""
         if not share.waiting:
-            raise Transient(reason)
+            raise _later(reason)
         share.flooding = reason
         self._turn_away(share, reason)
         self._forget(share)
@@ -183,7 +185,7 @@ class Admission:
         place = share.waiting.popleft()
         self._give_back(place)
         if place.waits is not None and not place.waits.done():
-            place.waits.set_exception(Transient(reason))
+            place.waits.set_exception(_later(reason))
 
     def _give_back(self, place: Place) -> None:
         if not place.held:
@@ -213,3 +215,8 @@ class Admission:
             missing_s = (1 - share.tokens) / rate
             raise Transient(Reason.QUOTA_RATE, retry_after_s=max(1, math.ceil(missing_s)))
         share.tokens -= 1
+
+
+def _later(reason: Reason) -> Transient:
+    """Return what tells a sender to come again: at another time each, or it were a flood anew."""
+    return Transient(reason, retry_after_s=random.randint(1, AGAIN_S_MAX))  # noqa: S311 - no secret

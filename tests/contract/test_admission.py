@@ -8,7 +8,15 @@ import pytest
 from broker.core.errors import Transient
 from broker.core.identity import AgencyId
 from broker.core.reasons import Reason
-from broker.edge.admission import FLOOD_WAIT_S_MAX, WAIT_S_MAX, Admission, Place, Quotas, Whom
+from broker.edge.admission import (
+    AGAIN_S_MAX,
+    FLOOD_WAIT_S_MAX,
+    WAIT_S_MAX,
+    Admission,
+    Place,
+    Quotas,
+    Whom,
+)
 
 A, B, C = (frozenset({AgencyId(name)}) for name in ("agency-a", "agency-b", "agency-c"))
 
@@ -244,6 +252,15 @@ def test_those_whose_bodies_are_still_being_read_cannot_be_turned_away() -> None
 
     assert refused(admission, A).reason is Reason.QUOTA_IN_FLIGHT
     admission.enter(B, 1)
+
+
+def test_those_who_are_turned_away_come_again_at_different_times() -> None:
+    admission = Admission(Quotas(agency_in_flight_max=1))
+    admission.enter(A, 1)
+
+    told = {refused(admission, A).retry_after_s for _ in range(300)}
+
+    assert told == set(range(1, AGAIN_S_MAX + 1))
 
 
 def test_bytes_are_bounded_for_each_agency_and_for_all() -> None:
