@@ -43,9 +43,9 @@ COVERED = (
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
-CONNECT_S = 1.5  # each for a free connection, TCP and TLS: the rules were asked before them
+CONNECT_S = 1.5  # each for TCP and TLS: the rules were asked before them
 # Raised before a byte of the request has left.
-NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +125,9 @@ class Webhook:
             verify=tls,
             follow_redirects=False,
             trust_env=False,  # no proxy or certificate named by the environment
-            timeout=httpx2.Timeout(timeout_s, connect=CONNECT_S, pool=CONNECT_S),
-            limits=httpx2.Limits(max_connections=16, keepalive_expiry=30.0),
+            timeout=httpx2.Timeout(timeout_s, connect=CONNECT_S),
+            # How many there are at once is the lanes' to bound: to wait here used up attempts.
+            limits=httpx2.Limits(keepalive_expiry=30.0),
         )
 
     async def deliver(self, delivery: Delivery) -> Result:

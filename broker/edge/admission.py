@@ -29,7 +29,7 @@ from broker.core.reasons import Reason
 
 WAIT_S_MAX: Final = 30.0  # most senders give up about then
 FLOOD_WAIT_S_MAX: Final = 0.1  # about what a message takes that does not wait
-AGAIN_S_MAX: Final = 5
+AGAIN_S_MAX: Final = 5  # until those who were turned away are to have come again
 
 Whom = frozenset[AgencyId]
 

@@ -216,6 +216,22 @@ async def test_a_system_that_is_slow_to_be_reached_gets_nothing_that_was_decided
             assert time.monotonic() - began < 5
 
 
+async def test_a_slow_system_does_not_make_one_delivery_wait_for_another(world: World) -> None:
+    there, all_there = 0, asyncio.Event()
+
+    async def once_all_are_there(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        nonlocal there
+        there += 1
+        if there == 20:
+            all_there.set()
+        await all_there.wait()
+        await answer(204)(asked, writer)
+
+    async with world.both(once_all_are_there) as (adapter, _served):
+        results = await asyncio.gather(*(adapter.deliver(DELIVERY) for _ in range(20)))
+        assert results == [Delivered("http:204")] * 20
+
+
 async def test_an_attempt_that_is_cancelled_leaves_the_adapter_usable(world: World) -> None:
     first = True
 
